@@ -1,0 +1,130 @@
+//! Tables and their types from a dump: the `CREATE TABLE` statements of `mysqldump` and `mariadb-dump` output.
+//!
+//! A dump is gigabytes of `INSERT`s around a few definitions, and sqlparser as a reader of whole files refuses real
+//! ones (`DISABLE KEYS`, `zerofill`, `PARTITION BY`). So its statements are split as a stream and only definitions are
+//! kept; of these only the columns with their types and the primary key are read, and the rest is passed over.
+
+mod statements;
+mod table;
+pub(crate) mod types;
+
+use std::io::Read;
+
+use crate::name::TableName;
+use crate::schema::TableSchema;
+use statements::{Statement, Statements};
+use table::Meaning;
+
+/// One `CREATE TABLE` statement of a dump.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CreateTable {
+    /// The schema that qualifies the name, else that of the last `USE`.
+    pub schema: Option<String>,
+    /// The table's own name.
+    pub table: String,
+    /// The columns and the key, or why they cannot be read; the other tables of the file can be used all the same.
+    pub definition: Result<TableSchema, String>,
+    /// The generated columns: a full load of DMS has their values, its change files do not (DMS, "Using a
+    /// MySQL-compatible database as a source", limitations).
+    pub generated: Vec<String>,
+}
+
+/// Why a dump does not give a table's definition.
+#[derive(Debug, thiserror::Error)]
+pub enum DdlError {
+    /// The dump cannot be read.
+    #[error("the dump cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    /// No statement creates the table.
+    #[error("no CREATE TABLE for {name}; the file has {has}")]
+    NotFound {
+        /// The table that was looked for.
+        name: TableName,
+        /// What the file has instead, as text.
+        has: String,
+    },
+    /// Several schemas have a table of that name, and none of them is the one that was looked for.
+    #[error("several tables are named {} and none is {name}; the file has {has}", name.table)]
+    Ambiguous {
+        /// The table that was looked for.
+        name: TableName,
+        /// What the file has instead, as text.
+        has: String,
+    },
+    /// The statement is there and its definition cannot be read.
+    #[error("CREATE TABLE {name} cannot be read: {reason}")]
+    Unreadable {
+        /// The table that was looked for.
+        name: TableName,
+        /// What is wrong with its definition.
+        reason: String,
+    },
+}
+
+/// All tables that a dump creates, in the order of their statements; of two for one table the later one is kept.
+///
+/// The dump is read as a stream: only the statement at hand is in memory, and of `INSERT`s not even that. Temporary
+/// tables are left out, and so are the placeholders that `mysqldump` writes for views.
+///
+/// # Errors
+/// Only if `input` fails: whatever cannot be understood is either skipped or told in [`CreateTable::definition`].
+pub fn create_tables(input: impl Read) -> Result<Vec<CreateTable>, DdlError> {
+    let mut statements = Statements::new(input);
+    let mut current = None;
+    let mut tables: Vec<CreateTable> = Vec::new();
+    while let Some(statement) = statements.next()? {
+        match meaning(&statement) {
+            Meaning::Use(schema) => current = Some(schema),
+            Meaning::Create(mut created) => {
+                created.schema = created.schema.or_else(|| current.clone());
+                tables.retain(|known| (&known.schema, &known.table) != (&created.schema, &created.table));
+                tables.push(created);
+            }
+            Meaning::Other => {}
+        }
+    }
+    Ok(tables)
+}
+
+fn meaning(statement: &Statement) -> Meaning {
+    let mut meaning = table::read(&String::from_utf8_lossy(&statement.text));
+    if let (Meaning::Create(created), false) = (&mut meaning, statement.whole) {
+        created.definition = Err(format!("the statement is longer than {} bytes", statements::LONGEST));
+    }
+    meaning
+}
+
+/// The definition of `name`: of the table with its schema and name, else of the only table with its name alone, since
+/// a dump may come from a database of another name or say nothing about it.
+///
+/// # Errors
+/// If there is none, more than one, or it cannot be read; the error lists what the file has.
+pub fn find<'a>(tables: &'a [CreateTable], name: &TableName) -> Result<&'a TableSchema, DdlError> {
+    let exact = tables.iter().find(|t| t.table == name.table && t.schema.as_ref() == Some(&name.schema));
+    let mut alike = tables.iter().filter(|t| t.table == name.table);
+    let found = match (exact, alike.next(), alike.next()) {
+        (Some(table), _, _) | (None, Some(table), None) => table,
+        (None, Some(_), Some(_)) => return Err(DdlError::Ambiguous { name: name.clone(), has: list(tables) }),
+        (None, None, _) => return Err(DdlError::NotFound { name: name.clone(), has: list(tables) }),
+    };
+    found.definition.as_ref().map_err(|reason| DdlError::Unreadable { name: name.clone(), reason: reason.clone() })
+}
+
+/// At most this many tables are listed in an error.
+const LISTED: usize = 20;
+
+fn list(tables: &[CreateTable]) -> String {
+    let named = |t: &CreateTable| match &t.schema {
+        Some(schema) => TableName::new(schema, &t.table).to_string(),
+        None => t.table.clone(),
+    };
+    let names: Vec<_> = tables.iter().take(LISTED).map(named).collect();
+    match tables.len() {
+        0 => "no CREATE TABLE at all".to_owned(),
+        n if n > LISTED => format!("{} and {} more", names.join(", "), n - LISTED),
+        _ => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! One statement's meaning: a `USE`, or a `CREATE TABLE` of which the columns and the primary key are read.
+
+use sqlparser::tokenizer::Token;
+
+use super::CreateTable;
+use super::types::{self, tokenize};
+use crate::schema::{Column, TableSchema, position_of};
+
+pub(super) enum Meaning {
+    Use(String),
+    Create(CreateTable),
+    Other,
+}
+
+/// What `text`, one statement without comments, means.
+pub(super) fn read(text: &str) -> Meaning {
+    let (tokens, broken) = match tokenize(text) {
+        Ok(tokens) => (tokens, None),
+        // The name of the table stands before the parenthesis in which the trouble is.
+        Err(reason) => (tokenize(text.split('(').next().unwrap_or_default()).unwrap_or_default(), Some(reason)),
+    };
+    let mut rest = tokens.as_slice();
+    if take_words(&mut rest, &["USE"]) {
+        return name_at(rest).map_or(Meaning::Other, |schema| Meaning::Use(schema.to_owned()));
+    }
+    // A TEMPORARY table ends with its session: it is no table of the database.
+    let Some((schema, table)) = create_table(&mut rest) else { return Meaning::Other };
+    let (definition, generated) = match broken.map_or_else(|| definition(rest), Err) {
+        Ok((schema, generated)) => (Ok(schema), generated),
+        Err(reason) => (Err(reason), Vec::new()),
+    };
+    Meaning::Create(CreateTable { schema, table, definition, generated })
+}
+
+/// Moves `rest` past `CREATE TABLE name` and gives the name.
+fn create_table(rest: &mut &[Token]) -> Option<(Option<String>, String)> {
+    if !take_words(rest, &["CREATE"]) {
+        return None;
+    }
+    take_words(rest, &["OR", "REPLACE"]);
+    if !take_words(rest, &["TABLE"]) {
+        return None;
+    }
+    take_words(rest, &["IF", "NOT", "EXISTS"]);
+    let first = name_at(rest)?.to_owned();
+    *rest = &rest[1..];
+    if rest.first() != Some(&Token::Period) {
+        return Some((None, first));
+    }
+    let table = name_at(&rest[1..])?.to_owned();
+    *rest = &rest[2..];
+    Some((Some(first), table))
+}
+
+/// The columns and the key, and the names of the generated columns.
+fn definition(rest: &[Token]) -> Result<(TableSchema, Vec<String>), String> {
+    let like = || "it is created LIKE another table, so it names no columns; dump its own definition".to_owned();
+    if is_word(rest.first(), "LIKE") || rest.first() == Some(&Token::LParen) && is_word(rest.get(1), "LIKE") {
+        return Err(like());
+    }
+    if rest.first() != Some(&Token::LParen) {
+        return Err("it is created from a query, so it names no columns; dump its own definition".to_owned());
+    }
+    let (body, after) = group(rest)?;
+    if after.iter().any(|token| is_word(Some(token), "SELECT")) {
+        return Err("a query adds to its columns; dump its own definition".to_owned());
+    }
+    let mut reader = Reader::default();
+    for item in split(body) {
+        reader.item(item)?;
+    }
+    reader.finish()
+}
+
+#[derive(Default)]
+struct Reader {
+    columns: Vec<Column>,
+    primary_key: Vec<String>,
+    generated: Vec<String>,
+}
+
+impl Reader {
+    fn item(&mut self, mut item: &[Token]) -> Result<(), String> {
+        if take_words(&mut item, &["CONSTRAINT"]) {
+            if !is_word(item.first(), "PRIMARY") {
+                item = item.get(1..).unwrap_or_default();
+            }
+            return self.clause(item);
+        }
+        let clauses = ["PRIMARY", "UNIQUE", "KEY", "INDEX", "FULLTEXT", "SPATIAL", "FOREIGN", "CHECK"];
+        let period = is_word(item.first(), "PERIOD") && is_word(item.get(1), "FOR");
+        if period || clauses.iter().any(|clause| is_word(item.first(), clause)) {
+            return self.clause(item);
+        }
+        self.column(item)
+    }
+
+    fn clause(&mut self, mut clause: &[Token]) -> Result<(), String> {
+        if !take_words(&mut clause, &["PRIMARY", "KEY"]) {
+            return Ok(());
+        }
+        let open = clause.iter().position(|token| *token == Token::LParen).ok_or("its primary key names no columns")?;
+        for part in split(group(&clause[open..])?.0) {
+            let name = name_at(part).ok_or("its primary key has a part that is no column")?;
+            self.primary_key.push(name.to_owned());
+        }
+        Ok(())
+    }
+
+    fn column(&mut self, item: &[Token]) -> Result<(), String> {
+        let name = name_at(item).ok_or_else(|| match item.first() {
+            Some(token) => format!("{token} stands where a column is expected"),
+            None => "nothing stands where a column is expected".to_owned(),
+        })?;
+        let (sql_type, used) = types::read(&item[1..]).map_err(|reason| format!("column {name}: {reason}"))?;
+        let mut column = Column { name: name.to_owned(), sql_type, nullable: !is_word(item.get(1), "SERIAL") };
+        self.attributes(&mut column, &item[1 + used..]);
+        if self.columns.iter().any(|known| known.name.eq_ignore_ascii_case(name)) {
+            return Err(format!("column {name}: there are two of that name"));
+        }
+        self.columns.push(column);
+        Ok(())
+    }
+
+    fn attributes(&mut self, column: &mut Column, tokens: &[Token]) {
+        let mut depth = 0usize;
+        for (i, token) in tokens.iter().enumerate() {
+            match token {
+                Token::LParen => depth += 1,
+                Token::RParen => depth = depth.saturating_sub(1),
+                _ if depth > 0 => {}
+                _ => {
+                    let before = i.checked_sub(1).and_then(|i| tokens.get(i));
+                    if is_word(Some(token), "NULL") && is_word(before, "NOT") {
+                        column.nullable = false;
+                    }
+                    // KEY alone means PRIMARY KEY in a column (MySQL manual, "CREATE TABLE Statement").
+                    if is_word(Some(token), "KEY") && !is_word(before, "UNIQUE") {
+                        self.primary_key.push(column.name.clone());
+                    }
+                    if is_word(Some(token), "AS") {
+                        self.generated.push(column.name.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<(TableSchema, Vec<String>), String> {
+        if self.columns.is_empty() {
+            return Err("it has no columns".to_owned());
+        }
+        for key in &mut self.primary_key {
+            let place = position_of(&self.columns, key)
+                .ok_or_else(|| format!("its primary key names {key}, which is no column"))?;
+            self.columns[place].nullable = false;
+            key.clone_from(&self.columns[place].name);
+        }
+        Ok((TableSchema { columns: self.columns, primary_key: self.primary_key }, self.generated))
+    }
+}
+
+/// The tokens inside the parentheses that open `tokens`, and those after them.
+fn group(tokens: &[Token]) -> Result<(&[Token], &[Token]), String> {
+    let mut depth = 0usize;
+    for (i, token) in tokens.iter().enumerate() {
+        match token {
+            Token::LParen => depth += 1,
+            Token::RParen if depth == 1 => return Ok((&tokens[1..i], &tokens[i + 1..])),
+            Token::RParen => depth -= 1,
+            _ => {}
+        }
+    }
+    Err("a parenthesis is not closed".to_owned())
+}
+
+/// The parts between the commas that stand in no parentheses.
+fn split(tokens: &[Token]) -> impl Iterator<Item = &[Token]> {
+    let mut depth = 0usize;
+    tokens.split(move |token| {
+        match token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && *token == Token::Comma
+    })
+}
+
+/// Moves `rest` past `words` if it begins with all of them.
+fn take_words(rest: &mut &[Token], words: &[&str]) -> bool {
+    let found = words.iter().enumerate().all(|(i, word)| is_word(rest.get(i), word));
+    if found {
+        *rest = &rest[words.len()..];
+    }
+    found
+}
+
+fn is_word(token: Option<&Token>, wanted: &str) -> bool {
+    matches!(token, Some(Token::Word(word)) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted))
+}
+
+/// A name, in backticks, in the double quotes of ANSI mode, or in none.
+fn name_at(tokens: &[Token]) -> Option<&str> {
+    match tokens.first() {
+        Some(Token::Word(word)) => Some(&word.value),
+        Some(Token::DoubleQuotedString(text)) => Some(text),
+        _ => None,
+    }
+}

@@ -1,0 +1,10 @@
+//! AWS DMS with an S3 target: what its endpoint's settings and its task's mappings mean, how its files are named, and
+//! what their records hold.
+
+pub mod settings;
+pub mod mappings;
+pub mod names;
+pub(crate) mod cut;
+pub(crate) mod layout;
+pub(crate) mod values;
+pub mod records;

@@ -1,0 +1,320 @@
+//! The records of one file of a table, as typed rows with their operations.
+
+use std::fmt;
+use std::io::Read;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
+
+use super::cut::{Cutter, Fields, Span, Stop};
+use super::layout::{self, Layout};
+use super::settings::S3Settings;
+use super::values::{ColumnValues, Field, Refusal, shown};
+use crate::schema::{Column, DatetimeAs, arrow_schema};
+
+/// What happened to a row at the source.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Operation {
+    /// `I`, and every row of a full load.
+    Insert,
+    /// `U`; the row is as it was afterwards.
+    Update,
+    /// `D`; the row is as it was before.
+    Delete,
+}
+
+/// Whether a file belongs to the full load or to the changes after it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FileKind {
+    /// A `LOAD` file.
+    Load,
+    /// A file of changes.
+    Changes,
+}
+
+/// Rows that follow one another in a file.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Rows {
+    /// The source columns in the table's order.
+    pub columns: RecordBatch,
+    /// One operation for each row.
+    pub operations: Vec<Operation>,
+    /// The number of the first row's record in its file, from 1; a header is not a record.
+    pub first_record: u64,
+    /// The values that were zero dates and became NULL: `0000-00-00` with or without a time, a date whose month or day
+    /// is zero, and an empty field of a `DATE`, `DATETIME` or `TIMESTAMP` that is NOT NULL.
+    pub zero_dates: u64,
+}
+
+/// Why a file cannot be read on. The file itself is named by whoever opened it.
+#[derive(Debug)]
+pub enum RecordError {
+    /// A record is no row of the table.
+    Bad {
+        /// The record's number, from 1.
+        record: u64,
+        /// The column, if it is one column's fault.
+        column: Option<String>,
+        /// The value, shortened and without control characters.
+        value: Option<String>,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file is not whole: it was cut, or it is still being written. Every file of DMS ends with a row delimiter.
+    Cut {
+        /// The number of the record that is not whole, from 1; 0 is the header.
+        record: u64,
+        /// What is missing.
+        reason: String,
+    },
+    /// Reading failed.
+    Io(std::io::Error),
+    /// The header does not fit the table.
+    Header(String),
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bad { record, column, value, reason } => {
+                write!(f, "record {record}: ")?;
+                match (column, value) {
+                    (Some(column), Some(value)) => write!(f, "column {column}: \"{value}\" {reason}"),
+                    (Some(column), None) => write!(f, "column {column} {reason}"),
+                    (None, Some(value)) => write!(f, "\"{value}\" {reason}"),
+                    (None, None) => f.write_str(reason),
+                }
+            }
+            Self::Cut { record: 0, reason } => write!(f, "header: {reason}"),
+            Self::Cut { record, reason } => write!(f, "record {record}: {reason}"),
+            Self::Io(error) => write!(f, "the file cannot be read: {error}"),
+            Self::Header(reason) => write!(f, "header: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for RecordError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl RecordError {
+    pub(crate) fn bad(record: u64, reason: String) -> Self {
+        Self::Bad { record, column: None, value: None, reason }
+    }
+
+    /// `name` gives the name of a field, counted from 0.
+    pub(crate) fn stopped(record: u64, stop: Stop, name: impl FnOnce(usize) -> Option<String>) -> Self {
+        match stop {
+            Stop::AfterQuote(_) if record == 0 => Self::Header(format!("a name {}", Stop::AFTER_QUOTE)),
+            Stop::AfterQuote(field) => {
+                Self::Bad { record, column: name(field), value: None, reason: Stop::AFTER_QUOTE.to_owned() }
+            }
+            Stop::TooLong if record == 0 => Self::Header(Stop::TOO_LONG.to_owned()),
+            Stop::TooLong => Self::bad(record, Stop::TOO_LONG.to_owned()),
+            Stop::Cut(reason) => Self::Cut { record, reason: reason.to_owned() },
+            Stop::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+/// A batch ends once it has this many bytes of its file: values of one column must fit 31 bits.
+const BATCH_BYTES: usize = 64 << 20;
+
+/// No batch has more rows, since a short field may stand for a longer value.
+const BATCH_ROWS: usize = 1 << 20;
+
+/// Reads one file, from its beginning to its end.
+///
+/// NULL, the empty text and a missing value are told apart as far as the file does (DMS S3 target, CsvNullValue): a
+/// field equal to CsvNullValue is NULL; an empty field is NULL where the column allows it, else the empty text or, in a
+/// column of dates and times, NULL for a zero date; empty numbers that are NOT NULL are refused except in deletes.
+pub struct RecordReader<R: Read> {
+    cutter: Cutter<R>,
+    fields: Fields,
+    /// For doubled quotes, and for the bytes of binary values.
+    scratch: (Vec<u8>, Vec<u8>),
+    layout: Layout,
+    kind: FileKind,
+    null_value: Option<Vec<u8>>,
+    /// For each source field the place of its column.
+    order: Vec<usize>,
+    columns: Arc<[Column]>,
+    values: Vec<ColumnValues>,
+    schema: SchemaRef,
+    header: Header,
+    records: u64,
+    failed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Header {
+    None,
+    Unread,
+    Read,
+}
+
+impl<R: Read> RecordReader<R> {
+    /// Reads `input`, the unpacked contents of a file, as rows of `columns`.
+    pub fn new(input: R, settings: &S3Settings, kind: FileKind, columns: Arc<[Column]>, datetime: DatetimeAs) -> Self {
+        Self {
+            cutter: Cutter::new(input, settings),
+            fields: Fields::default(),
+            scratch: Default::default(),
+            layout: Layout::of(settings, kind),
+            kind,
+            null_value: settings.csv_null_value.clone().map(String::into_bytes),
+            order: (0..columns.len()).collect(),
+            values: columns.iter().map(|column| ColumnValues::new(column, datetime)).collect(),
+            schema: arrow_schema(&columns, datetime),
+            columns,
+            header: if settings.add_column_name { Header::Unread } else { Header::None },
+            records: 0,
+            failed: false,
+        }
+    }
+
+    /// The next rows, at most `max_rows` of them and fewer if they are large; `None` at the end of the file.
+    ///
+    /// # Errors
+    /// At the first record that is no row. Rows of the same call are lost with it, and the reader cannot go on.
+    pub fn next(&mut self, max_rows: usize) -> Result<Option<Rows>, RecordError> {
+        if self.failed {
+            return Err(RecordError::bad(self.records, "reading ended at an earlier error".to_owned()));
+        }
+        let rows = self.read(max_rows.clamp(1, BATCH_ROWS));
+        self.failed = rows.is_err();
+        rows
+    }
+
+    /// How many records have been read so far, the header not counted.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    fn read(&mut self, max_rows: usize) -> Result<Option<Rows>, RecordError> {
+        if self.header == Header::Unread {
+            self.header = Header::Read;
+            self.read_header()?;
+        }
+        let first_record = self.records + 1;
+        let (mut operations, mut bytes) = (Vec::new(), 0);
+        while operations.len() < max_rows && bytes < BATCH_BYTES {
+            let Some(length) = self.cut(first_record + operations.len() as u64)? else { break };
+            bytes += length;
+            self.records += 1;
+            operations.push(self.row()?);
+        }
+        if operations.is_empty() { Ok(None) } else { self.batch(operations, first_record).map(Some) }
+    }
+
+    fn cut(&mut self, record: u64) -> Result<Option<usize>, RecordError> {
+        self.cutter.next(&mut self.fields).map_err(|stop| RecordError::stopped(record, stop, |field| self.name(field)))
+    }
+
+    fn read_header(&mut self) -> Result<(), RecordError> {
+        if self.cut(0)?.is_some() {
+            let header = self.cutter.header(&self.fields).map_err(RecordError::Header)?;
+            let names = self.layout.columns_of(&header).map_err(RecordError::Header)?;
+            self.order = layout::order(names, &self.columns).map_err(RecordError::Header)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the record at hand in.
+    fn row(&mut self) -> Result<Operation, RecordError> {
+        let leading = self.layout.leading();
+        let expected = leading + self.columns.len();
+        if self.fields.count != expected {
+            return Err(self.wrong_count(expected));
+        }
+        let operation = if self.layout.has_operation { self.operation()? } else { Operation::Insert };
+        for (field, place) in self.order.iter().enumerate() {
+            let span = self.fields.spans[leading + field];
+            let text = self.cutter.text(span, &mut self.scratch.0);
+            let null_value = self.null_value.as_deref();
+            let values = &mut self.values[*place];
+            let pushed = values.push(Field { text, quoted: span.quoted(), operation, null_value }, &mut self.scratch.1);
+            if let Err(refusal) = pushed {
+                return Err(RecordError::Bad {
+                    record: self.records,
+                    column: Some(self.columns[*place].name.clone()),
+                    value: (refusal != Refusal::Missing).then(|| shown(text)),
+                    reason: values.reason(refusal),
+                });
+            }
+        }
+        Ok(operation)
+    }
+
+    /// In a full load an empty operation is that of a row which was loaded before the setting was.
+    fn operation(&mut self) -> Result<Operation, RecordError> {
+        let Some(span) = self.fields.spans.first().copied() else { return Ok(Operation::Insert) };
+        let text = self.cutter.text(span, &mut self.scratch.0);
+        match (self.kind, text) {
+            (_, b"I") => Ok(Operation::Insert),
+            (FileKind::Changes, b"U") => Ok(Operation::Update),
+            (FileKind::Changes, b"D") => Ok(Operation::Delete),
+            (FileKind::Load, text) if text.is_empty() || self.null_value.as_deref() == Some(text) => {
+                Ok(Operation::Insert)
+            }
+            (kind, text) => {
+                let value = Some(shown(text));
+                let known = if kind == FileKind::Load { "a full load has I alone" } else { "I, U and D are known" };
+                let reason = format!("is an unknown operation; {known}");
+                Err(RecordError::Bad { record: self.records, column: self.name(0), value, reason })
+            }
+        }
+    }
+
+    fn wrong_count(&self, expected: usize) -> RecordError {
+        let (record, count) = (self.records, self.fields.count);
+        if count > expected {
+            return RecordError::bad(record, format!("it has {count} fields and {expected} are expected"));
+        }
+        let reason = format!("is missing: the record has {count} of {expected} fields");
+        RecordError::Bad { record, column: self.name(count), value: None, reason }
+    }
+
+    /// The name of a field, counted from 0.
+    fn name(&self, field: usize) -> Option<String> {
+        if let Some(name) = self.layout.leading_name(field) {
+            return Some(name.to_owned());
+        }
+        let place = *self.order.get(field - self.layout.leading())?;
+        Some(self.columns.get(place)?.name.clone())
+    }
+
+    fn batch(&mut self, operations: Vec<Operation>, first_record: u64) -> Result<Rows, RecordError> {
+        let (mut arrays, mut zero_dates) = (Vec::with_capacity(self.values.len()), 0);
+        let inner = |error: arrow::error::ArrowError| RecordError::bad(first_record, error.to_string());
+        for values in &mut self.values {
+            let (array, zeros) = values.finish().map_err(inner)?;
+            arrays.push(array);
+            zero_dates += zeros;
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(operations.len()));
+        let columns = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(inner)?;
+        Ok(Rows { columns, operations, first_record, zero_dates })
+    }
+}
+
+impl<R: Read> Cutter<R> {
+    /// The names that the record at hand holds.
+    pub(crate) fn header(&self, fields: &Fields) -> Result<Vec<String>, String> {
+        let mut scratch = Vec::new();
+        let mut name = |span: &Span| {
+            let name = self.text(*span, &mut scratch);
+            str::from_utf8(name).map(str::to_owned).map_err(|_| format!("the name \"{}\" is not UTF-8", shown(name)))
+        };
+        fields.spans.iter().map(&mut name).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! One column's values: what an empty field means in it, and the Arrow array that it grows into.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
+    Int8Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+};
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+
+use super::{Refusal, bytes, number, time};
+use crate::dms::records::Operation;
+use crate::schema::{Column, DatetimeAs, SqlType};
+
+/// The text of one field, and where it stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Field<'a> {
+    pub text: &'a [u8],
+    pub quoted: bool,
+    pub operation: Operation,
+    /// CsvNullValue, if it is set.
+    pub null_value: Option<&'a [u8]>,
+}
+
+/// The values of one column in the batch that is being read.
+pub(crate) struct ColumnValues {
+    sql_type: SqlType,
+    nullable: bool,
+    family: Family,
+    store: Store,
+    zero_dates: u64,
+}
+
+/// What a type makes of an empty field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    /// Text and bytes can be empty.
+    Text,
+    /// Dates and times cannot, but a zero date is written so where the target has none.
+    Moment,
+    Number,
+}
+
+/// The least and the greatest value of a MySQL integer, which may fill only a part of its Arrow type.
+type Range = RangeInclusive<i64>;
+
+enum Store {
+    Int8(Int8Builder),
+    Int16(Int16Builder, Range),
+    Int32(Int32Builder, Range),
+    Int64(Int64Builder, Range),
+    Year(Int16Builder),
+    Unsigned(Decimal128Builder),
+    Decimal(Decimal128Builder, u8, u8),
+    LongDecimal(StringBuilder, u8, u8),
+    Float(Float32Builder),
+    Double(Float64Builder),
+    Bit(BooleanBuilder),
+    Bits(Int64Builder, u8),
+    AllBits(BinaryBuilder),
+    Date(Date32Builder),
+    Datetime(TimestampMicrosecondBuilder, Option<Arc<str>>),
+    Time(StringBuilder),
+    Text(StringBuilder),
+    Binary(BinaryBuilder, u32),
+    Bytes(BinaryBuilder),
+}
+
+/// Does the same to the builder of whatever store it is.
+macro_rules! with_builder {
+    ($store:expr, $builder:ident => $action:expr) => {
+        match $store {
+            Store::Int8($builder) => $action,
+            Store::Int16($builder, _) | Store::Year($builder) => $action,
+            Store::Int32($builder, _) => $action,
+            Store::Int64($builder, _) => $action,
+            Store::Bits($builder, _) => $action,
+            Store::Unsigned($builder) | Store::Decimal($builder, _, _) => $action,
+            Store::Float($builder) => $action,
+            Store::Double($builder) => $action,
+            Store::Bit($builder) => $action,
+            Store::Date($builder) => $action,
+            Store::Datetime($builder, _) => $action,
+            Store::LongDecimal($builder, _, _) | Store::Time($builder) | Store::Text($builder) => $action,
+            Store::AllBits($builder) | Store::Binary($builder, _) | Store::Bytes($builder) => $action,
+        }
+    };
+}
+
+impl ColumnValues {
+    pub fn new(column: &Column, datetime: DatetimeAs) -> Self {
+        let sql_type = column.sql_type.clone();
+        let (family, store) = (family(&sql_type), store(&sql_type, datetime));
+        Self { sql_type, nullable: column.nullable, family, store, zero_dates: 0 }
+    }
+
+    /// Appends one value.
+    ///
+    /// An empty field is NULL where that can be. A column that is NOT NULL cannot hold one, so there it is the empty
+    /// text, or the zero date that DMS could not write; but a number is refused. A delete may carry its key alone.
+    #[inline]
+    pub fn push(&mut self, field: Field<'_>, scratch: &mut Vec<u8>) -> Result<(), Refusal> {
+        let text_not_null = self.family == Family::Text && !self.nullable;
+        if field.null_value == Some(field.text) && !text_not_null {
+            return self.missing(field.operation);
+        }
+        if !field.text.is_empty() {
+            return self.store.push(field.text, scratch, &mut self.zero_dates);
+        }
+        let told_from_null = field.quoted || field.null_value.is_some() && field.operation != Operation::Delete;
+        if text_not_null || self.family == Family::Text && told_from_null {
+            self.store.push(&[], scratch, &mut self.zero_dates)
+        } else {
+            self.missing(field.operation)
+        }
+    }
+
+    fn missing(&mut self, operation: Operation) -> Result<(), Refusal> {
+        if !self.nullable && operation != Operation::Delete {
+            match self.family {
+                Family::Number | Family::Text => return Err(Refusal::Missing),
+                Family::Moment if matches!(self.store, Store::Date(_) | Store::Datetime(..)) => self.zero_dates += 1,
+                Family::Moment => {}
+            }
+        }
+        with_builder!(&mut self.store, builder => builder.append_null());
+        Ok(())
+    }
+
+    /// The reason in words.
+    pub fn reason(&self, refusal: Refusal) -> String {
+        refusal.reason(&self.sql_type)
+    }
+
+    /// The values so far, and the zero dates among them; the column is empty afterwards.
+    pub fn finish(&mut self) -> Result<(ArrayRef, u64), ArrowError> {
+        let zero_dates = std::mem::take(&mut self.zero_dates);
+        let array: ArrayRef = match &mut self.store {
+            Store::Unsigned(builder) => Arc::new(builder.finish().with_precision_and_scale(20, 0)?),
+            Store::Decimal(builder, precision, scale) => {
+                let scale =
+                    i8::try_from(*scale).map_err(|error| ArrowError::InvalidArgumentError(error.to_string()))?;
+                Arc::new(builder.finish().with_precision_and_scale(*precision, scale)?)
+            }
+            Store::Datetime(builder, zone) => Arc::new(builder.finish().with_timezone_opt(zone.clone())),
+            store => with_builder!(store, builder => Arc::new(builder.finish())),
+        };
+        Ok((array, zero_dates))
+    }
+}
+
+fn family(sql_type: &SqlType) -> Family {
+    match sql_type {
+        SqlType::Text | SqlType::Binary(_) | SqlType::Bytes => Family::Text,
+        SqlType::Date | SqlType::DateTime(_) | SqlType::Timestamp(_) | SqlType::Time(_) | SqlType::Year => {
+            Family::Moment
+        }
+        _ => Family::Number,
+    }
+}
+
+/// The store whose array has the type that [`SqlType::arrow`] says.
+fn store(sql_type: &SqlType, datetime: DatetimeAs) -> Store {
+    match (sql_type, sql_type.arrow(datetime)) {
+        (SqlType::Year, _) => Store::Year(Int16Builder::new()),
+        (SqlType::Bit(count), DataType::Int64) => Store::Bits(Int64Builder::new(), *count),
+        (SqlType::Bit(_), DataType::Binary) => Store::AllBits(BinaryBuilder::new()),
+        (SqlType::Binary(length), _) => Store::Binary(BinaryBuilder::new(), *length),
+        (SqlType::Time(_), _) => Store::Time(StringBuilder::new()),
+        (SqlType::Decimal { precision, scale }, DataType::Utf8) => {
+            Store::LongDecimal(StringBuilder::new(), *precision, *scale)
+        }
+        (SqlType::Decimal { precision, scale }, _) => Store::Decimal(Decimal128Builder::new(), *precision, *scale),
+        (_, DataType::Decimal128(..)) => Store::Unsigned(Decimal128Builder::new()),
+        (_, DataType::Int8) => Store::Int8(Int8Builder::new()),
+        (_, DataType::Int16) => Store::Int16(Int16Builder::new(), range(sql_type)),
+        (_, DataType::Int32) => Store::Int32(Int32Builder::new(), range(sql_type)),
+        (_, DataType::Int64) => Store::Int64(Int64Builder::new(), range(sql_type)),
+        (_, DataType::Float32) => Store::Float(Float32Builder::new()),
+        (_, DataType::Float64) => Store::Double(Float64Builder::new()),
+        (_, DataType::Boolean) => Store::Bit(BooleanBuilder::new()),
+        (_, DataType::Date32) => Store::Date(Date32Builder::new()),
+        (_, DataType::Timestamp(_, zone)) => Store::Datetime(TimestampMicrosecondBuilder::new(), zone),
+        (_, DataType::Binary) => Store::Bytes(BinaryBuilder::new()),
+        _ => Store::Text(StringBuilder::new()),
+    }
+}
+
+fn range(sql_type: &SqlType) -> Range {
+    let (bits, unsigned) = match *sql_type {
+        SqlType::TinyInt { unsigned } => (8, unsigned),
+        SqlType::SmallInt { unsigned } => (16, unsigned),
+        SqlType::MediumInt { unsigned } => (24, unsigned),
+        SqlType::Int { unsigned } => (32, unsigned),
+        _ => return i64::MIN..=i64::MAX,
+    };
+    if unsigned { 0..=(1 << bits) - 1 } else { -(1 << (bits - 1))..=(1 << (bits - 1)) - 1 }
+}
+
+impl Store {
+    #[inline]
+    fn push(&mut self, text: &[u8], scratch: &mut Vec<u8>, zero_dates: &mut u64) -> Result<(), Refusal> {
+        match self {
+            Self::Int8(builder) => builder.append_value(narrow(number::integer(text)?)?),
+            Self::Int16(builder, range) => builder.append_value(narrow(within(range, number::integer(text)?)?)?),
+            Self::Int32(builder, range) => builder.append_value(narrow(within(range, number::integer(text)?)?)?),
+            Self::Int64(builder, range) => builder.append_value(within(range, number::integer(text)?)?),
+            Self::Year(builder) => builder.append_value(time::year(text)?),
+            Self::Unsigned(builder) => builder.append_value(number::unsigned(text)?.into()),
+            Self::Decimal(builder, precision, scale) => {
+                builder.append_value(number::decimal(text, *precision, *scale)?);
+            }
+            Self::LongDecimal(builder, precision, scale) => {
+                number::decimal_parts(text, *precision, *scale)?;
+                builder.append_value(str::from_utf8(text).map_err(|_| Refusal::Utf8)?);
+            }
+            Self::Float(builder) => builder.append_value(number::float32(text)?),
+            Self::Double(builder) => builder.append_value(number::float64(text)?),
+            Self::Bit(builder) => builder.append_value(bytes::boolean(text)?),
+            Self::Bits(builder, count) => builder.append_value(narrow(bytes::bits(text, *count)?)?),
+            Self::AllBits(builder) => builder.append_value(bytes::bits(text, 64)?.to_be_bytes()),
+            Self::Date(builder) => {
+                let date = time::date(text)?;
+                *zero_dates += u64::from(date.is_none());
+                builder.append_option(date);
+            }
+            Self::Datetime(builder, _) => {
+                let datetime = time::datetime(text)?;
+                *zero_dates += u64::from(datetime.is_none());
+                builder.append_option(datetime);
+            }
+            Self::Time(builder) => builder.append_value(time::time(text)?),
+            Self::Text(builder) => builder.append_value(str::from_utf8(text).map_err(|_| Refusal::Utf8)?),
+            Self::Binary(builder, length) => {
+                scratch.clear();
+                bytes::padded(text, *length, scratch)?;
+                builder.append_value(&*scratch);
+            }
+            Self::Bytes(builder) => {
+                scratch.clear();
+                bytes::hex(text, scratch)?;
+                builder.append_value(&*scratch);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn within(range: &Range, value: i64) -> Result<i64, Refusal> {
+    if range.contains(&value) { Ok(value) } else { Err(Refusal::Range) }
+}
+
+fn narrow<W, N: TryFrom<W>>(value: W) -> Result<N, Refusal> {
+    N::try_from(value).map_err(|_| Refusal::Range)
+}

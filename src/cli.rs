@@ -1,0 +1,252 @@
+//! The command line: what was typed, which command it becomes, and how it ends.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lakemerge_source::name::TableName;
+use lakemerge_source::position::Stamp;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::job::Job;
+use crate::lake::Lake;
+use crate::{desk, query, run, status};
+
+/// Brings the changes of a MySQL database into Delta Lake tables and keeps them correct to the row.
+#[derive(Debug, Parser)]
+#[command(name = "lakemerge", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The job
+    #[arg(long, global = true, value_name = "FILE", default_value = "lakemerge.toml")]
+    config: PathBuf,
+    /// How messages on standard error are written
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Merge everything new into the lake
+    Run(RunArgs),
+    /// Ask the lake in SQL; a shell without a statement
+    Query(QueryArgs),
+    /// How far each table has come
+    Status(StatusArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Only this table (repeatable)
+    #[arg(long = "table", value_name = "SCHEMA.TABLE")]
+    tables: Vec<TableName>,
+    /// Write a JSON report
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Leave changes after this position, such as 20240809-192717787, for a later run
+    #[arg(long, value_name = "POSITION")]
+    until: Option<Stamp>,
+    /// Replace the table by the full load that is there now
+    #[arg(long, value_name = "TABLE")]
+    reload: Vec<TableName>,
+    /// Merge change files that came late
+    #[arg(long)]
+    include_late: bool,
+    /// The table's full load is complete
+    #[arg(long, value_name = "TABLE")]
+    load_complete: Vec<TableName>,
+    /// Take the table's LOAD files as merged, as they are now
+    #[arg(long, value_name = "TABLE")]
+    accept_load: Vec<TableName>,
+    /// Take a table as it is that another writer wrote or changed
+    #[arg(long, value_name = "TABLE")]
+    adopt: Vec<TableName>,
+}
+
+#[derive(Debug, Args)]
+struct QueryArgs {
+    /// The statement
+    #[arg(conflicts_with = "file")]
+    sql: Option<String>,
+    /// Read statements from a file
+    #[arg(long)]
+    file: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = QueryFormat::Table)]
+    format: QueryFormat,
+    /// Write the result to a file
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct StatusArgs {
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    format: ReportFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum QueryFormat {
+    Table,
+    Csv,
+    Json,
+    Ndjson,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ReportFormat {
+    Table,
+    Json,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    ExitCode::from(run_command(std::env::args_os()))
+}
+
+/// Runs a command line and gives its exit code.
+fn run_command(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // help and version are no mistakes, and go to standard output
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(2);
+        }
+    };
+    log_to_stderr(cli.log_format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return end(&Error::definite(format!("no runtime: {error}"))),
+    };
+    let ended = runtime.block_on(async {
+        let signals = Signals::of(&cli.command);
+        // the work is a task, so that a panic in it is an error like others
+        let work = tokio::spawn(command(cli));
+        tokio::select! {
+            done = work => done.unwrap_or_else(|error| Err(Error::from(error))),
+            error = stopped(signals) => Err(error),
+        }
+    });
+    // a blocking task that still waits for a store must not hold the process
+    runtime.shutdown_background();
+    ended.unwrap_or_else(|error| end(&error))
+}
+
+fn end(error: &Error) -> u8 {
+    tracing::error!("{error}");
+    error.kind.exit_code()
+}
+
+async fn command(cli: Cli) -> Result<u8> {
+    let job = Job::new(&Config::read(&cli.config)?)?;
+    for warning in &job.warnings {
+        tracing::warn!("{warning}");
+    }
+    match cli.command {
+        Command::Run(args) => run_job(job, args).await,
+        Command::Query(args) => ask(&job, args).await,
+        Command::Status(args) => show_status(&job, args).await,
+    }
+}
+
+async fn run_job(job: Job, args: RunArgs) -> Result<u8> {
+    let options = run::Options {
+        tables: args.tables,
+        until: args.until,
+        reload: args.reload,
+        include_late: args.include_late,
+        load_complete: args.load_complete,
+        accept_load: args.accept_load,
+        adopt: args.adopt,
+    };
+    let report = run::run(Arc::new(job), options).await?;
+    if let Some(file) = args.report {
+        let text = serde_json::to_string_pretty(&report)?;
+        std::fs::write(&file, text + "\n").map_err(|e| Error::definite(format!("{}: {e}", file.display())))?;
+    }
+    Ok(report.exit_code)
+}
+
+async fn ask(job: &Job, args: QueryArgs) -> Result<u8> {
+    let input = match (args.sql, args.file) {
+        (Some(sql), _) => query::Input::Sql(sql),
+        (None, Some(file)) => query::Input::File(file),
+        (None, None) => query::Input::Shell,
+    };
+    let format = match args.format {
+        QueryFormat::Table => query::Format::Table,
+        QueryFormat::Csv => query::Format::Csv,
+        QueryFormat::Json => query::Format::Json,
+        QueryFormat::Ndjson => query::Format::Ndjson,
+    };
+    let engine = Engine::new(job)?;
+    let tables = Arc::new(desk::LakeTables(Lake::new(job.lake.clone())));
+    let request = query::Request { input, format, output: args.output };
+    query::run(engine.session_with(engine.config()), tables, request).await?;
+    Ok(0)
+}
+
+async fn show_status(job: &Job, args: StatusArgs) -> Result<u8> {
+    let status = status::status(job).await?;
+    let mut out = std::io::stdout().lock();
+    match args.format {
+        ReportFormat::Table => status.write_table(&mut out)?,
+        ReportFormat::Json => {
+            let text = serde_json::to_string_pretty(&status)?;
+            writeln!(out, "{text}").map_err(Error::definite)?;
+        }
+    }
+    Ok(0)
+}
+
+/// The signals that end the process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Signals {
+    All,
+    /// In the shell an interrupt ends a statement, not the shell.
+    TerminateOnly,
+}
+
+impl Signals {
+    fn of(command: &Command) -> Signals {
+        match command {
+            Command::Query(QueryArgs { sql: None, file: None, .. }) => Signals::TerminateOnly,
+            _ => Signals::All,
+        }
+    }
+}
+
+/// Ends when the process is asked to stop. Every commit is whole, so it may stop anywhere.
+async fn stopped(signals: Signals) -> Error {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv(), if signals == Signals::All => "SIGINT",
+    };
+    Error::transient(format!("stopped by {name}; run again to go on from the last commit"))
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("LAKEMERGE_LOG").unwrap_or_else(|_| EnvFilter::new("off,lakemerge=info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).without_time().init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

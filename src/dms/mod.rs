@@ -1,0 +1,5 @@
+//! Raw AWS DMS files: which there are, which of them are to be merged next, and their rows.
+
+pub mod listing;
+pub mod next;
+pub mod reading;

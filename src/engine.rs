@@ -1,0 +1,57 @@
+//! DataFusion, set up once: one memory budget and one spill folder for all tables, one session for each piece of work.
+
+use std::sync::Arc;
+
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use crate::error::Result;
+use crate::job::Job;
+
+/// What sessions share.
+#[derive(Clone)]
+pub struct Engine {
+    runtime: Arc<RuntimeEnv>,
+    threads: usize,
+}
+
+impl Engine {
+    /// DataFusion's operators get half of the memory limit; the rest is for what no pool sees: decoded pages, row groups
+    /// being written, raw records.
+    pub fn new(job: &Job) -> Result<Engine> {
+        // Greedy: a fair pool divides by consumers that may never ask, and can then starve the one that does (T-A26).
+        let pool = GreedyMemoryPool::new(job.memory_limit / 2);
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc()?;
+        runtime.register_object_store(&job.lake.store_url()?, Arc::clone(&job.lake.store));
+        Ok(Engine { runtime, threads: job.parallelism })
+    }
+
+    /// A session that plans merges: what stands first in a join is hashed, in one piece, and texts keep the type that
+    /// the files have, so that keys of both sides are of one type (E-11, E-12).
+    pub fn session(&self) -> SessionContext {
+        let config = self
+            .config()
+            .set_usize("datafusion.optimizer.hash_join_single_partition_threshold", usize::MAX)
+            .set_usize("datafusion.optimizer.hash_join_single_partition_threshold_rows", usize::MAX)
+            .set_bool("datafusion.optimizer.join_reordering", false)
+            .set_bool("datafusion.sql_parser.enable_ident_normalization", false);
+        self.session_with(config)
+    }
+
+    /// A session with a configuration that begins as [`Engine::config`].
+    pub fn session_with(&self, config: SessionConfig) -> SessionContext {
+        SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime))
+    }
+
+    pub fn config(&self) -> SessionConfig {
+        SessionConfig::new()
+            .with_target_partitions(self.threads)
+            .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
+    }
+}
+
+/// `name` as an SQL identifier.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,204 @@
+//! Errors, sorted by who must act: the person who wrote the configuration, a person who looks at the data, or nobody
+//! (run again).
+
+use std::fmt;
+
+use datafusion::error::DataFusionError;
+use deltalake::DeltaTableError;
+
+use crate::query::QueryError;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Who must act on an error. Its order is the precedence of exit codes when several tables fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Nothing to mend: the same command succeeds later (exit code 75).
+    Transient,
+    /// The command line, the configuration or a mapping asks for something impossible (exit code 2).
+    Usage,
+    /// Source, lake or data are not as they should be, and a person must look (exit code 1).
+    Definite,
+}
+
+impl Kind {
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Transient => 75,
+            Kind::Usage => 2,
+            Kind::Definite => 1,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Transient => "transient",
+            Kind::Usage => "usage",
+            Kind::Definite => "definite",
+        }
+    }
+}
+
+/// One error: what was tried, where, what was found, and the way out.
+#[derive(Debug, Clone)]
+pub struct Error {
+    pub kind: Kind,
+    message: String,
+}
+
+impl Error {
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Error { kind: Kind::Usage, message: message.to_string() }
+    }
+
+    pub fn definite(message: impl fmt::Display) -> Self {
+        Error { kind: Kind::Definite, message: message.to_string() }
+    }
+
+    pub fn transient(message: impl fmt::Display) -> Self {
+        Error { kind: Kind::Transient, message: message.to_string() }
+    }
+
+    /// The same error with the place it happened at in front.
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    /// The same error with what follows from it behind.
+    pub fn so(mut self, consequence: impl fmt::Display) -> Self {
+        self.message = format!("{}; {consequence}", self.message);
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// `result.at("reading x")`: names the place on the way up.
+pub trait At<T> {
+    fn at<D: fmt::Display>(self, place: impl FnOnce() -> D) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> At<T> for Result<T, E> {
+    fn at<D: fmt::Display>(self, place: impl FnOnce() -> D) -> Result<T> {
+        self.map_err(|e| e.into().at(place()))
+    }
+}
+
+impl From<object_store::Error> for Error {
+    fn from(error: object_store::Error) -> Self {
+        sort(&error)
+    }
+}
+
+impl From<DeltaTableError> for Error {
+    fn from(error: DeltaTableError) -> Self {
+        sort(&error)
+    }
+}
+
+impl From<deltalake::kernel::Error> for Error {
+    fn from(error: deltalake::kernel::Error) -> Self {
+        sort(&error)
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        sort(&error)
+    }
+}
+
+impl From<datafusion::arrow::error::ArrowError> for Error {
+    fn from(error: datafusion::arrow::error::ArrowError) -> Self {
+        sort(&error)
+    }
+}
+
+impl From<deltalake::parquet::errors::ParquetError> for Error {
+    fn from(error: deltalake::parquet::errors::ParquetError) -> Self {
+        sort(&error)
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Error::definite(error)
+    }
+}
+
+impl From<tokio::task::JoinError> for Error {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Error::definite(format!("a worker ended early: {error}"))
+    }
+}
+
+impl From<QueryError> for Error {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::DataFusion(error) => error.into(),
+            other => Error::definite(other),
+        }
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+/// Finds what lies at the bottom of a library's error: an error of ours that travelled through it, a store that could
+/// not be reached, memory that ran out; everything else is for a person to see.
+fn sort(error: &(dyn std::error::Error + 'static)) -> Error {
+    let mut cause = Some(error);
+    while let Some(this) = cause {
+        if let Some(ours) = this.downcast_ref::<Error>() {
+            return ours.clone();
+        }
+        if let Some(DataFusionError::External(inner)) = this.downcast_ref::<DataFusionError>()
+            && let Some(ours) = inner.downcast_ref::<Error>()
+        {
+            return ours.clone();
+        }
+        if let Some(DataFusionError::ResourcesExhausted(text)) = this.downcast_ref::<DataFusionError>() {
+            return Error::definite(format!("memory_limit is too small for this step, raise it: {text}"));
+        }
+        if let Some(store) = this.downcast_ref::<object_store::Error>() {
+            return sort_store(store);
+        }
+        cause = this.source();
+    }
+    Error::definite(error)
+}
+
+fn sort_store(error: &object_store::Error) -> Error {
+    match error {
+        // S3 clients give up with `Generic` after their own retries; a local file system has nothing to wait for.
+        object_store::Error::Generic { store, .. } if *store != "LocalFileSystem" => Error::transient(chain(error)),
+        object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. } => {
+            Error::transient(chain(error))
+        }
+        _ => Error::definite(chain(error)),
+    }
+}
+
+/// An error with its causes, each said once.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(this) = cause {
+        let more = this.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = this.source();
+    }
+    text
+}

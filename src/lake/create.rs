@@ -1,0 +1,113 @@
+//! The metadata and protocol of a new table, and of one whose definition changes.
+
+use std::collections::HashMap;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake::kernel::{Action, Metadata, MetadataExt, Protocol, StructType, new_metadata};
+use serde_json::json;
+
+use super::position::Facts;
+use super::table::Table;
+use crate::error::{Error, Result};
+
+/// Decimals of more digits go through a double in other writers' and readers' statistics (T-A1).
+const EXACT_DIGITS: u8 = 15;
+/// As many columns as other writers keep statistics of by default.
+const STATISTICS_COLUMNS: usize = 32;
+
+/// A new table's protocol: the lowest that its columns allow.
+pub fn protocol(schema: &Schema) -> Result<Protocol> {
+    let needs_ntz = schema.fields().iter().any(|f| matches!(f.data_type(), DataType::Timestamp(_, None)));
+    let value = if needs_ntz {
+        json!({"minReaderVersion": 3, "minWriterVersion": 7,
+               "readerFeatures": ["timestampNtz"], "writerFeatures": ["timestampNtz"]})
+    } else {
+        json!({"minReaderVersion": 1, "minWriterVersion": 2})
+    };
+    Ok(serde_json::from_value(value)?)
+}
+
+/// A new table's metadata. `facts` become part of its configuration.
+pub fn metadata(schema: &Schema, partition_by: &[String], facts: &Facts) -> Result<Metadata> {
+    let mut configuration = HashMap::from([facts.to_configuration()?]);
+    let columns = statistics_columns(schema, partition_by, &facts.key);
+    if columns.len() < schema.fields().len() - partition_by.len() {
+        let names: Vec<_> = columns.iter().map(|name| quoted(name)).collect();
+        configuration.insert("delta.dataSkippingStatsColumns".to_string(), names.join(","));
+    }
+    Ok(new_metadata(&delta_schema(schema)?, partition_by, configuration)?)
+}
+
+/// `metadata` with other facts, and everything else as it is.
+pub fn with_facts(metadata: &Metadata, facts: &Facts) -> Result<Metadata> {
+    let (key, value) = facts.to_configuration()?;
+    Ok(metadata.clone().add_config_key(key, value)?)
+}
+
+/// The actions that give `table` a new definition, beside those that replace its rows.
+pub fn replaced(table: &Table, schema: &Schema, metadata: Metadata) -> Result<Vec<Action>> {
+    let metadata = metadata.with_table_id(table.snapshot.metadata().id().to_string())?;
+    let (old, new) = (table.snapshot.protocol(), protocol(schema)?);
+    let mut actions = vec![Action::Metadata(metadata)];
+    // features are only ever added: what the old protocol asks of readers is no more than they could already do
+    if new.min_writer_version() > old.min_writer_version() {
+        actions.push(Action::Protocol(new));
+    }
+    Ok(actions)
+}
+
+/// The columns that files carry bounds of: the key first, then the others in order, without the types whose bounds
+/// would mislead a reader.
+pub fn statistics_columns<'a>(schema: &'a Schema, partition_by: &[String], key: &[String]) -> Vec<&'a str> {
+    let in_key = |field: &&Field| key.iter().any(|name| name == field.name());
+    let fields: Vec<&Field> = schema.fields().iter().map(AsRef::as_ref).collect();
+    let (first, then): (Vec<_>, Vec<_>) = fields.into_iter().partition(in_key);
+    first
+        .into_iter()
+        .chain(then)
+        .filter(|field| !partition_by.iter().any(|name| name == field.name()) && has_sound_bounds(field.data_type()))
+        .take(STATISTICS_COLUMNS)
+        .map(|field| field.name().as_str())
+        .collect()
+}
+
+/// True for the types whose smallest and largest value every reader takes as they are meant.
+pub fn has_sound_bounds(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Decimal128(precision, _) => *precision <= EXACT_DIGITS,
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => true,
+        DataType::Float32 | DataType::Float64 | DataType::Utf8 | DataType::Date32 => true,
+        DataType::Timestamp(unit, _) => *unit == TimeUnit::Microsecond,
+        _ => false,
+    }
+}
+
+fn delta_schema(schema: &Schema) -> Result<StructType> {
+    let schema: StructType =
+        schema.try_into_kernel().map_err(|e| Error::definite(format!("the schema does not fit Delta: {e}")))?;
+    Ok(schema)
+}
+
+/// deltalake reads the property as SQL identifiers.
+fn quoted(name: &str) -> String {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if plain { name.to_string() } else { format!("`{}`", name.replace('`', "``")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_decimals_have_no_bounds_and_the_key_comes_first() {
+        let schema = Schema::new(vec![
+            Field::new("id", DataType::Decimal128(20, 0), true),
+            Field::new("order id", DataType::Int64, true),
+            Field::new("price", DataType::Decimal128(15, 2), true),
+        ]);
+        assert_eq!(statistics_columns(&schema, &[], &["price".into()]), ["price", "order id"]);
+        assert_eq!(quoted("order id"), "`order id`");
+    }
+}

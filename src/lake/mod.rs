@@ -1,0 +1,130 @@
+//! The lake: Delta tables under one URL, opened, read through one scan, and changed by one commit loop.
+
+pub mod commit;
+pub mod create;
+pub mod position;
+pub mod provider;
+pub mod scan;
+pub mod stats;
+pub mod table;
+
+use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use futures::{StreamExt, TryStreamExt};
+use lakemerge_source::name::TableName;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::storage::Location;
+use table::Table;
+
+/// All tables under one URL; a table lies at `<url>/<schema>/<table>/`.
+#[derive(Clone, Debug)]
+pub struct Lake {
+    location: Location,
+}
+
+impl Lake {
+    pub fn new(location: Location) -> Lake {
+        Lake { location }
+    }
+
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Opens the newest version of `name`, or `None` where no table is.
+    pub async fn open(&self, name: &TableName) -> Result<Option<Table>> {
+        Table::open(name, self.log(name)?).await.map_err(|e| e.at(format!("table {name}")))
+    }
+
+    /// The log of `name`, whether or not the table exists.
+    pub fn log(&self, name: &TableName) -> Result<LogStoreRef> {
+        let folder = format!("{}/{}/", escape(&name.schema), escape(&name.table));
+        let url = self.location.url.join(&folder).map_err(|e| Error::usage(format!("table {name}: {e}")))?;
+        let prefix = Path::from_url_path(url.path()).map_err(|e| Error::usage(format!("table {name}: {e}")))?;
+        let prefixed = Arc::new(PrefixStore::new(Arc::clone(&self.location.store), prefix));
+        Ok(default_logstore(prefixed, Arc::clone(&self.location.store), &url, &StorageConfig::default()))
+    }
+
+    /// The names of all tables, in order.
+    pub async fn table_names(&self) -> Result<Vec<TableName>> {
+        let store = &self.location.store;
+        let schemas = store.list_with_delimiter(Some(&self.location.prefix)).await?.common_prefixes;
+        let listings = futures::stream::iter(schemas.into_iter().map(|schema| async move {
+            let tables = store.list_with_delimiter(Some(&schema)).await?.common_prefixes;
+            Ok::<_, Error>((schema, tables))
+        }))
+        .buffered(16)
+        .try_collect::<Vec<_>>()
+        .await?;
+        let mut names = vec![];
+        for (schema, tables) in listings {
+            let Some(schema) = unescape(schema.filename().unwrap_or_default()) else { continue };
+            names.extend(tables.iter().filter_map(|table| {
+                Some(TableName { schema: schema.clone(), table: unescape(table.filename().unwrap_or_default())? })
+            }));
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// A name as a part of a table's URL. Different names give different folders: every byte that a path or URL reads
+/// otherwise becomes `%XX` in the folder's name (`%25XX` in the URL), and so does a leading `_` or `.`, which would hide
+/// the folder from other engines.
+fn escape(name: &str) -> String {
+    let mut folder = String::with_capacity(name.len());
+    for (i, c) in name.char_indices() {
+        let plain = c.is_ascii_alphanumeric() || matches!(c, '-' | '$') || (i > 0 && matches!(c, '_' | '.'));
+        if plain {
+            folder.push(c);
+        } else {
+            let mut buffer = [0; 4];
+            for byte in c.encode_utf8(&mut buffer).bytes() {
+                folder.push_str(&format!("%25{byte:02X}"));
+            }
+        }
+    }
+    folder
+}
+
+/// The name of the table or schema that lies in `folder`, or `None` for a folder that is neither.
+fn unescape(folder: &str) -> Option<String> {
+    if folder.is_empty() || folder.starts_with(['_', '.']) {
+        return None;
+    }
+    let mut bytes = vec![];
+    let mut rest = folder.as_bytes();
+    while let [first, tail @ ..] = rest {
+        if *first == b'%' {
+            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &tail[2..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_a_folder_of_its_own_that_tells_it() {
+        let names = ["orders", "Orders", "_hidden", ".hidden", "a/b", "..", "a%b", "a%25b", "größe", "a b", "x.y", "x_y"];
+        let mut folders = std::collections::HashSet::new();
+        for name in names {
+            let url = escape(name);
+            let folder = Path::from_url_path(&url).unwrap();
+            assert_eq!(folder.parts().count(), 1, "{name}");
+            assert_eq!(unescape(folder.as_ref()).as_deref(), Some(name));
+            assert!(folders.insert(url));
+        }
+        assert_eq!(unescape("_delta_log"), None);
+    }
+}

@@ -1,0 +1,43 @@
+//! A table of the lake as DataFusion sees it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::scan::Scan;
+
+/// Filters stay above the scan; DataFusion's optimizer hands them down to the Parquet reader from there.
+#[derive(Clone)]
+pub struct ScanProvider(pub Scan);
+
+impl std::fmt::Debug for ScanProvider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ScanProvider")
+    }
+}
+
+#[async_trait]
+impl TableProvider for ScanProvider {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self.0.plan(projection, limit, state.config().target_partitions())?)
+    }
+}

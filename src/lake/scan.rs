@@ -1,0 +1,281 @@
+//! The one scan of a snapshot's data files, which every part that reads rows shares.
+//!
+//! Rows that a deletion vector marks, or that the caller leaves out, are skipped as a Parquet row selection, so that
+//! push-down and parallelism stay (E-4). On request each row carries its address: the number of its file as a
+//! partition value, and its number in the file as a virtual column. A column that a file lacks is NULL.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use buoyant_kernel::expressions::{Scalar, StructData};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::Statistics;
+use datafusion::common::stats::Precision;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::scalar::ScalarValue;
+use datafusion_datasource::source::DataSourceExec;
+use datafusion_datasource::{PartitionedFile, TableSchema};
+use datafusion_datasource_parquet::ParquetRowSelection;
+use deltalake::kernel::LogicalFileView;
+use deltalake::parquet::arrow::RowNumber;
+use deltalake::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use object_store::ObjectMeta;
+use object_store::path::Path;
+use roaring::RoaringTreemap;
+
+use super::create::has_sound_bounds;
+use super::table::Table;
+use crate::error::{Error, Result};
+
+/// The column of file numbers ([`Table::files`]), 32 bits.
+pub const FILE: &str = "__file";
+/// The column of row numbers within a file, 64 bits, counted over all physical rows.
+pub const ROW: &str = "__row";
+
+/// Row numbers by file number.
+pub type Rows = HashMap<usize, RoaringTreemap>;
+
+/// What to read of a table.
+#[derive(Clone)]
+pub struct Scan {
+    table: Table,
+    files: Vec<usize>,
+    /// Rows that a deletion vector marks, by file.
+    dead: Arc<Rows>,
+    addresses: bool,
+}
+
+impl Scan {
+    /// The live rows of `files`.
+    pub async fn new(table: &Table, files: Vec<usize>) -> Result<Scan> {
+        let mut dead = Rows::new();
+        for &file in &files {
+            if let Some(rows) = dead_rows(table, file).await? {
+                dead.insert(file, rows);
+            }
+        }
+        Ok(Scan { table: table.clone(), files, dead: Arc::new(dead), addresses: false })
+    }
+
+    /// All live rows.
+    pub async fn all(table: &Table) -> Result<Scan> {
+        Scan::new(table, (0..table.files.len()).collect()).await
+    }
+
+    /// The same rows, each with its address in the columns [`FILE`] and [`ROW`].
+    pub fn with_addresses(mut self) -> Scan {
+        self.addresses = true;
+        self
+    }
+
+    /// The same rows but for `rows`.
+    pub fn without(mut self, rows: &Rows) -> Scan {
+        let mut dead = self.dead.as_ref().clone();
+        for (file, rows) in rows {
+            *dead.entry(*file).or_default() |= rows;
+        }
+        self.dead = Arc::new(dead);
+        self
+    }
+
+    /// The columns that the scan has: the table's in table order, then the address.
+    pub fn schema(&self) -> SchemaRef {
+        let mut fields: Vec<_> = self.table.schema.fields().iter().cloned().collect();
+        if self.addresses {
+            fields.push(Arc::new(Field::new(FILE, DataType::Int32, true)));
+            fields.push(Arc::new(Field::new(ROW, DataType::Int64, true)));
+        }
+        Arc::new(Schema::new(fields))
+    }
+
+    /// A plan of at most `partitions` streams; within one file rows come in file order. It can be executed once (E-10).
+    ///
+    /// `columns` are numbers in [`Scan::schema`].
+    pub fn plan(&self, columns: Option<&Vec<usize>>, limit: Option<usize>, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
+        let table = &self.table;
+        let (partition_fields, file_fields): (Vec<_>, Vec<_>) =
+            table.schema.fields().iter().cloned().partition(|f| table.is_partition_column(f.name()));
+        let mut constants = partition_fields.clone();
+        constants.push(Arc::new(Field::new(FILE, DataType::Int32, true)));
+        let file_schema = Arc::new(Schema::new(file_fields));
+        let mut builder = TableSchema::builder(Arc::clone(&file_schema)).with_table_partition_cols(constants);
+        if self.addresses {
+            let row = Field::new(ROW, DataType::Int64, true).with_extension_type(RowNumber);
+            builder = builder.with_virtual_columns(vec![Arc::new(row)]);
+        }
+        let layout = builder.build();
+        let mut groups = vec![vec![]; partitions.clamp(1, self.files.len().max(1))];
+        let count = groups.len();
+        // neighbours in key order share a group, so that one stream's files follow each other
+        let per_group = self.files.len().div_ceil(count).max(1);
+        for (i, &file) in self.files.iter().enumerate() {
+            groups[i / per_group].push(self.partitioned(file, &partition_fields, &file_schema)?);
+        }
+        let own = self.schema();
+        let wanted: Vec<usize> = columns.cloned().unwrap_or_else(|| (0..own.fields().len()).collect());
+        let projection = wanted
+            .iter()
+            .map(|&i| layout.table_schema().index_of(own.field(i).name()).map_err(Error::from))
+            .collect::<Result<Vec<_>>>()?;
+        let store = store_url(table)?;
+        let config = FileScanConfigBuilder::new(store, Arc::new(ParquetSource::new(layout)))
+            .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
+            .with_limit(limit)
+            .with_projection_indices(Some(projection))?
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+
+    fn partitioned(&self, number: usize, partition_fields: &[Arc<Field>], file_schema: &Schema) -> Result<PartitionedFile> {
+        let file = &self.table.files[number];
+        let mut partitioned = PartitionedFile::new_from_meta(ObjectMeta {
+            location: full_path(&self.table, file)?,
+            last_modified: file.modification_datetime()?,
+            size: u64::try_from(file.size()).unwrap_or_default(),
+            e_tag: None,
+            version: None,
+        });
+        let values = file.partition_values_map();
+        for field in partition_fields {
+            let text = values.get(field.name()).cloned().flatten();
+            partitioned.partition_values.push(partition_value(text.as_deref(), field.data_type())?);
+        }
+        let file_number = i32::try_from(number).map_err(|_| Error::definite("a table of more than 2^31 files"))?;
+        partitioned.partition_values.push(ScalarValue::Int32(Some(file_number)));
+        if let Some(dead) = self.dead.get(&number) {
+            let rows = file.num_records().ok_or_else(|| {
+                Error::definite(format!("{}: the log does not say how many rows the file has", file.path()))
+            })?;
+            partitioned = partitioned.with_extension(ParquetRowSelection::new(all_but(dead, rows as u64)));
+        }
+        Ok(partitioned.with_statistics(Arc::new(statistics(file, file_schema))))
+    }
+}
+
+/// What rules a whole file out without opening it. Never exact: DataFusion would put an exact bound in a row's place
+/// (T-A1).
+fn statistics(file: &LogicalFileView, schema: &Schema) -> Statistics {
+    let bounds = Bounds::of(file);
+    let mut statistics = Statistics::new_unknown(schema);
+    for (column, field) in statistics.column_statistics.iter_mut().zip(schema.fields()) {
+        if let Some((least, most)) = bounds.column(field) {
+            column.min_value = Precision::Inexact(least);
+            column.max_value = Precision::Inexact(most);
+        }
+    }
+    statistics
+}
+
+/// The smallest and largest values that the log says of one file.
+pub struct Bounds {
+    least: Option<StructData>,
+    most: Option<StructData>,
+}
+
+impl Bounds {
+    pub fn of(file: &LogicalFileView) -> Bounds {
+        let columns = |bounds| match bounds {
+            Some(Scalar::Struct(columns)) => Some(columns),
+            _ => None,
+        };
+        Bounds { least: columns(file.min_values()), most: columns(file.max_values()) }
+    }
+
+    /// The bounds of a column, or wider ones; `None` where the log does not say or is not to be trusted.
+    pub fn column(&self, field: &Field) -> Option<(ScalarValue, ScalarValue)> {
+        if !has_sound_bounds(field.data_type()) {
+            return None;
+        }
+        Some((bound(self.least.as_ref()?, field)?, bound(self.most.as_ref()?, field)?))
+    }
+}
+
+fn bound(columns: &StructData, field: &Field) -> Option<ScalarValue> {
+    let at = columns.fields().iter().position(|f| f.name() == field.name())?;
+    Some(match (&columns.values()[at], field.data_type()) {
+        (Scalar::Byte(v), DataType::Int8) => ScalarValue::Int8(Some(*v)),
+        (Scalar::Short(v), DataType::Int16) => ScalarValue::Int16(Some(*v)),
+        (Scalar::Integer(v), DataType::Int32) => ScalarValue::Int32(Some(*v)),
+        (Scalar::Long(v), DataType::Int64) => ScalarValue::Int64(Some(*v)),
+        (Scalar::Float(v), DataType::Float32) => ScalarValue::Float32(Some(*v)),
+        (Scalar::Double(v), DataType::Float64) => ScalarValue::Float64(Some(*v)),
+        (Scalar::String(v), DataType::Utf8) => ScalarValue::Utf8(Some(v.clone())),
+        (Scalar::Date(v), DataType::Date32) => ScalarValue::Date32(Some(*v)),
+        (Scalar::Timestamp(v) | Scalar::TimestampNtz(v), DataType::Timestamp(_, zone)) => {
+            ScalarValue::TimestampMicrosecond(Some(*v), zone.clone())
+        }
+        (Scalar::Decimal(v), DataType::Decimal128(precision, scale)) => {
+            ScalarValue::Decimal128(Some(v.bits()), *precision, *scale)
+        }
+        _ => return None,
+    })
+}
+
+/// A partition value as the log keeps it: an empty text is NULL (Delta protocol, *Partition Value Serialization*).
+fn partition_value(text: Option<&str>, data_type: &DataType) -> Result<ScalarValue> {
+    match text {
+        None | Some("") => Ok(ScalarValue::try_new_null(data_type)?),
+        Some(text) => Ok(ScalarValue::try_from_string(text.to_string(), data_type)?),
+    }
+}
+
+/// The rows of `file` that its deletion vector marks.
+async fn dead_rows(table: &Table, file: usize) -> Result<Option<RoaringTreemap>> {
+    let Some(vector) = table.files[file].deletion_vector_descriptor() else { return Ok(None) };
+    let vector = buoyant_kernel::actions::deletion_vector::DeletionVectorDescriptor::try_from(vector)
+        .map_err(|e| Error::definite(format!("deletion vector of {}: {e}", table.files[file].path())))?;
+    let (engine, root) = (table.log.engine(None), table.log.root_url().clone());
+    let rows = tokio::task::spawn_blocking(move || vector.read(engine.storage_handler(), &root)).await?;
+    Ok(Some(rows.map_err(|e| Error::definite(format!("deletion vector of {}: {e}", table.files[file].path())))?))
+}
+
+/// A selection of all `rows` but `dead`.
+fn all_but(dead: &RoaringTreemap, rows: u64) -> RowSelection {
+    let length = |from: u64, to: u64| usize::try_from(to - from).unwrap_or(usize::MAX);
+    let (mut selectors, mut next) = (vec![], 0);
+    for row in dead {
+        if row > next {
+            selectors.push(RowSelector::select(length(next, row)));
+        }
+        selectors.push(RowSelector::skip(1));
+        next = row + 1;
+    }
+    if rows > next {
+        selectors.push(RowSelector::select(length(next, rows)));
+    }
+    RowSelection::from(selectors)
+}
+
+/// The store that DataFusion knows the table's files under.
+fn store_url(table: &Table) -> Result<ObjectStoreUrl> {
+    let root = table.log.root_url();
+    let text = match root.host_str() {
+        Some(host) => format!("{}://{host}", root.scheme()),
+        None => format!("{}://", root.scheme()),
+    };
+    Ok(ObjectStoreUrl::parse(text)?)
+}
+
+/// A file's path from the root of its store.
+fn full_path(table: &Table, file: &LogicalFileView) -> Result<Path> {
+    if file.path().contains("://") {
+        return Err(Error::definite(format!("{}: a data file outside of its table (a shallow clone) is not read", file.path())));
+    }
+    let root = Path::from_url_path(table.log.root_url().path()).map_err(Error::definite)?;
+    let path = format!("{root}/{}", file.object_store_path());
+    Path::parse(&path).map_err(|e| Error::definite(format!("{path}: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_skips_just_the_dead_rows() {
+        let selection = all_but(&RoaringTreemap::from_iter([0, 1, 5]), 7);
+        let kept: Vec<_> = selection.iter().map(|s| (s.skip, s.row_count)).collect();
+        assert_eq!(kept, [(true, 2), (false, 3), (true, 1), (false, 1)]);
+    }
+}

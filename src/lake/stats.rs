@@ -1,0 +1,123 @@
+//! The `stats` of a data file, from its Parquet footer (Delta protocol, *Per-file Statistics*).
+//!
+//! Bounds are exact or wider, never narrower: time stamps are widened to whole milliseconds, as the protocol keeps
+//! them; a text that Parquet cut has none; and one row group without a bound leaves the file without it (E-2).
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::Array;
+use datafusion::arrow::datatypes::Schema;
+use datafusion::scalar::ScalarValue;
+use deltalake::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use deltalake::parquet::file::metadata::ParquetMetaData;
+use serde_json::{Map, Value, json};
+
+use crate::error::Result;
+
+/// Parquet cuts the bounds of longer texts to this many bytes (the writer's `statistics_truncate_length`).
+pub const TRUNCATED_AT: usize = 64;
+
+/// The JSON text of a file's statistics over `columns`.
+pub fn of_file(footer: &ParquetMetaData, schema: &Schema, columns: &[&str]) -> Result<String> {
+    let descriptor = footer.file_metadata().schema_descr();
+    let groups: Vec<_> = footer.row_groups().iter().collect();
+    let (mut least, mut most, mut nulls) = (Map::new(), Map::new(), Map::new());
+    for column in columns {
+        let converter = StatisticsConverter::try_new(column, schema, descriptor)?;
+        let counts = converter.row_group_null_counts(groups.iter().copied())?;
+        if counts.null_count() > 0 {
+            continue;
+        }
+        let null_count: u64 = counts.values().iter().sum();
+        nulls.insert((*column).to_string(), json!(null_count));
+        // a row group of NULLs alone has no bounds and needs none
+        let empty: Vec<bool> =
+            groups.iter().zip(counts.values()).map(|(group, nulls)| u64::try_from(group.num_rows()).is_ok_and(|n| n == *nulls)).collect();
+        let mins = converter.row_group_mins(groups.iter().copied())?;
+        let maxes = converter.row_group_maxes(groups.iter().copied())?;
+        if let Some(bound) = extreme(&mins, &empty, std::cmp::Ordering::Less)?.and_then(|v| as_json(&v, Round::Down)) {
+            least.insert((*column).to_string(), bound);
+        }
+        if let Some(bound) = extreme(&maxes, &empty, std::cmp::Ordering::Greater)?.and_then(|v| as_json(&v, Round::Up)) {
+            most.insert((*column).to_string(), bound);
+        }
+    }
+    let rows: i64 = groups.iter().map(|group| group.num_rows()).sum();
+    let stats = json!({ "numRecords": rows, "minValues": least, "maxValues": most, "nullCount": nulls });
+    Ok(stats.to_string())
+}
+
+/// The value that is `wanted` of all others, or `None` if a row group with values says nothing.
+fn extreme(bounds: &Arc<dyn Array>, empty: &[bool], wanted: std::cmp::Ordering) -> Result<Option<ScalarValue>> {
+    let mut found: Option<ScalarValue> = None;
+    for (i, empty) in empty.iter().enumerate() {
+        if *empty {
+            continue;
+        }
+        if bounds.is_null(i) {
+            return Ok(None);
+        }
+        let bound = ScalarValue::try_from_array(bounds, i)?;
+        if found.as_ref().is_none_or(|f| bound.partial_cmp(f) == Some(wanted)) {
+            found = Some(bound);
+        }
+    }
+    Ok(found)
+}
+
+#[derive(Clone, Copy)]
+enum Round {
+    Down,
+    Up,
+}
+
+fn as_json(bound: &ScalarValue, round: Round) -> Option<Value> {
+    match bound {
+        ScalarValue::Int8(Some(v)) => Some(json!(v)),
+        ScalarValue::Int16(Some(v)) => Some(json!(v)),
+        ScalarValue::Int32(Some(v)) => Some(json!(v)),
+        ScalarValue::Int64(Some(v)) => Some(json!(v)),
+        ScalarValue::Float32(Some(v)) if v.is_finite() => Some(json!(v)),
+        ScalarValue::Float64(Some(v)) if v.is_finite() => Some(json!(v)),
+        // up to 15 digits the nearest double prints as the decimal itself
+        ScalarValue::Decimal128(Some(_), ..) => bound.to_string().parse::<f64>().ok().map(|v| json!(v)),
+        ScalarValue::Utf8(Some(text)) => (text.len() < TRUNCATED_AT).then(|| json!(text)),
+        ScalarValue::Date32(Some(days)) => {
+            let date = chrono::NaiveDate::from_epoch_days(*days)?;
+            Some(json!(date.format("%Y-%m-%d").to_string()))
+        }
+        ScalarValue::TimestampMicrosecond(Some(micros), zone) => {
+            let millis = match round {
+                Round::Down => micros.div_euclid(1000),
+                Round::Up => micros.checked_add(999)?.div_euclid(1000),
+            };
+            let time = chrono::DateTime::from_timestamp_millis(millis)?;
+            let zone = if zone.is_some() { "Z" } else { "" };
+            Some(json!(format!("{}{zone}", time.format("%Y-%m-%dT%H:%M:%S%.3f"))))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_stamps_are_widened_to_whole_milliseconds() {
+        let micros = ScalarValue::TimestampMicrosecond(Some(1_577_836_800_123_456), None);
+        assert_eq!(as_json(&micros, Round::Down), Some(json!("2020-01-01T00:00:00.123")));
+        assert_eq!(as_json(&micros, Round::Up), Some(json!("2020-01-01T00:00:00.124")));
+    }
+
+    #[test]
+    fn a_decimal_is_written_digit_by_digit() {
+        let decimal = ScalarValue::Decimal128(Some(284_566), 10, 2);
+        assert_eq!(as_json(&decimal, Round::Up).unwrap().to_string(), "2845.66");
+    }
+
+    #[test]
+    fn a_text_that_may_be_cut_has_no_bound() {
+        assert_eq!(as_json(&ScalarValue::Utf8(Some("x".repeat(64))), Round::Up), None);
+    }
+}

@@ -1,0 +1,179 @@
+//! One Delta table at one version: its files, its schema, and the position its last commit of ours holds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use deltalake::kernel::transaction::PROTOCOL;
+use deltalake::kernel::{Action, EagerSnapshot, LogicalFileView};
+use deltalake::logstore::{LogStoreRef, get_actions};
+use lakemerge_source::name::TableName;
+
+use super::position::{Facts, IDS, Position, VERSION};
+use crate::error::{Error, Result};
+
+/// A snapshot of a table. Cheap to clone.
+#[derive(Clone)]
+pub struct Table {
+    pub name: TableName,
+    pub log: LogStoreRef,
+    pub snapshot: EagerSnapshot,
+    /// Live data files; a file's number is its place here.
+    pub files: Arc<Vec<LogicalFileView>>,
+    /// Columns in table order, as Arrow.
+    pub schema: SchemaRef,
+    pub partition_columns: Vec<String>,
+}
+
+/// What the log says of our own work on a table.
+#[derive(Debug, Clone)]
+pub struct Ours {
+    pub position: Position,
+    pub facts: Facts,
+    /// The version of our newest commit.
+    pub version: u64,
+    /// A later commit of somebody else that changed rows.
+    pub foreign: Option<Foreign>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    pub version: u64,
+    pub operation: String,
+}
+
+impl Table {
+    pub(super) async fn open(name: &TableName, log: LogStoreRef) -> Result<Option<Table>> {
+        if !log.is_delta_table_location().await? {
+            return Ok(None);
+        }
+        let snapshot = EagerSnapshot::try_new(log.as_ref(), None).await?;
+        PROTOCOL
+            .can_read_from_protocol(snapshot.protocol())
+            .map_err(|e| Error::definite(format!("this table cannot be read: {e}")))?;
+        let files = snapshot.log_data().iter().collect();
+        let schema = plain(snapshot.arrow_schema().as_ref());
+        let partition_columns = snapshot.metadata().partition_columns().to_vec();
+        Ok(Some(Table { name: name.clone(), log, snapshot, files: Arc::new(files), schema, partition_columns }))
+    }
+
+    pub fn version(&self) -> u64 {
+        self.snapshot.version()
+    }
+
+    /// Rows that are alive.
+    pub fn rows(&self) -> Option<u64> {
+        self.files.iter().map(|file| Some(file.num_records()? as u64 - dead(file))).sum()
+    }
+
+    /// Rows that a deletion vector marks as deleted and that still lie in the data files.
+    pub fn deleted_rows(&self) -> u64 {
+        self.files.iter().map(dead).sum()
+    }
+
+    /// Bytes of the live data files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| u64::try_from(file.size()).unwrap_or_default()).sum()
+    }
+
+    pub fn is_partition_column(&self, column: &str) -> bool {
+        self.partition_columns.iter().any(|name| name == column)
+    }
+
+    /// What our newest commit says, or `None` if none of this table's commits is ours.
+    ///
+    /// Every commit of ours repeats the complete position, so the newest commit files are enough; only where the log
+    /// has been cleaned up behind a checkpoint are the ids looked up one by one, each by a replay (E-6).
+    pub async fn ours(&self) -> Result<Option<Ours>> {
+        let Some(facts) = Facts::from_configuration(self.snapshot.metadata().configuration())? else {
+            return Ok(None);
+        };
+        let mut foreign = None;
+        for version in (0..=self.version()).rev() {
+            let Some(entry) = self.log.read_commit_entry(version).await? else { break };
+            let commit = read_commit(version, &entry)?;
+            if commit.transactions.get(VERSION).and_then(|v| u64::try_from(*v).ok()) == Some(version) {
+                let position = Position::from_transactions(&commit.transactions).ok_or_else(|| {
+                    Error::definite(format!("version {version} holds only a part of its position"))
+                })?;
+                return Ok(Some(Ours { position, facts, version, foreign }));
+            }
+            if commit.changes_rows && foreign.is_none() {
+                foreign = Some(Foreign { version, operation: commit.operation });
+            }
+        }
+        let mut values = HashMap::new();
+        for id in IDS {
+            if let Some(value) = self.snapshot.transaction_version(self.log.as_ref(), id).await? {
+                values.insert(id.to_string(), value);
+            }
+        }
+        let version = values.get(VERSION).and_then(|v| u64::try_from(*v).ok());
+        Ok(Position::from_transactions(&values)
+            .zip(version)
+            .map(|(position, version)| Ours { position, facts, version, foreign }))
+    }
+
+    /// Refuses what a commit of ours could not keep true, by name.
+    pub fn check_writable(&self) -> Result<()> {
+        PROTOCOL
+            .can_write_to(&self.snapshot)
+            .map_err(|e| Error::definite(format!("this table cannot be written: {e}")))?;
+        let configuration = self.snapshot.metadata().configuration();
+        let on = |key: &str| configuration.get(key).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        for key in ["delta.enableChangeDataFeed", "delta.enableRowTracking", "delta.appendOnly", "delta.enableInCommitTimestamps"] {
+            if on(key) {
+                return Err(refused(key));
+            }
+        }
+        for (key, value) in configuration {
+            let refuse = key == "delta.setTransactionRetentionDuration"
+                || key.starts_with("delta.constraints.")
+                || (key == "delta.columnMapping.mode" && value != "none");
+            if refuse {
+                return Err(refused(key));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refused(property: &str) -> Error {
+    Error::definite(format!(
+        "the table property {property} asks of every writer what lakemerge does not do; unset it, or keep the table out of the job"
+    ))
+}
+
+fn dead(file: &LogicalFileView) -> u64 {
+    file.deletion_vector_descriptor().map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or_default())
+}
+
+/// The columns without metadata of other tools, all nullable: what a file lacks is read as NULL.
+fn plain(schema: &Schema) -> SchemaRef {
+    let fields: Vec<_> =
+        schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true).with_metadata(HashMap::new())).collect();
+    Arc::new(Schema::new(fields))
+}
+
+struct CommitEntry {
+    transactions: HashMap<String, i64>,
+    changes_rows: bool,
+    operation: String,
+}
+
+fn read_commit(version: u64, entry: &Bytes) -> Result<CommitEntry> {
+    let mut commit = CommitEntry { transactions: HashMap::new(), changes_rows: false, operation: "unknown".into() };
+    for action in get_actions(version, entry).map_err(|e| Error::definite(format!("commit {version}: {e}")))? {
+        match action {
+            Action::Txn(txn) => {
+                commit.transactions.insert(txn.app_id, txn.version);
+            }
+            Action::Add(add) => commit.changes_rows |= add.data_change,
+            Action::Remove(remove) => commit.changes_rows |= remove.data_change,
+            Action::CommitInfo(info) => commit.operation = info.operation.unwrap_or(commit.operation),
+            _ => {}
+        }
+    }
+    Ok(commit)
+}

@@ -1,0 +1,34 @@
+//! lakemerge brings the changes of a MySQL database into Delta Lake tables and keeps them correct to the row.
+//!
+//! The journey of a change, and of this crate, in the order the data travels:
+//!
+//! 1. [`cli`] and [`config`] hold what was typed; [`job`] says what it means.
+//! 2. [`storage`] opens the places where raw files and tables lie, on S3 or a local path.
+//! 3. [`lake`] opens a table and reads the position that its last commit holds.
+//! 4. [`dms`] lists the raw files that AWS DMS wrote, decides which are next ([`dms::next`]), and reads their rows. What
+//!    needs no query engine (names, settings, records, values, CREATE TABLE) is the crate [`lakemerge_source`].
+//! 5. [`merge`] nets the changes of a batch, locates the rows they touch by one join over the key columns, and writes
+//!    the files that replace the touched ones. [`engine`] is DataFusion with one memory budget for all tables.
+//! 6. [`lake::commit`] commits rows and position together. *There is no other state.*
+//! 7. [`table_run`] repeats 3 to 6 for one table until nothing is left; [`run`] does so for all; [`report`] tells.
+//! 8. [`query`] (over the tables that [`desk`] hands it) and [`status`] read what came of it.
+//!
+//! Where it differs from the usual way: the commit entry is written directly on the version that was read, instead of
+//! by deltalake's retrying commit ([`lake::commit`] says why); and the locating join is an inner one against netted,
+//! hence unique, keys, because the matched change tells an update from an insert.
+
+pub mod cli;
+pub mod config;
+pub mod job;
+pub mod storage;
+pub mod dms;
+pub mod engine;
+pub mod merge;
+pub mod lake;
+pub mod table_run;
+pub mod run;
+pub mod report;
+pub mod query;
+pub mod desk;
+pub mod status;
+pub mod error;

@@ -1,0 +1,5 @@
+//! The `lakemerge` binary.
+
+fn main() -> std::process::ExitCode {
+    lakemerge::cli::main()
+}

@@ -1,0 +1,212 @@
+//! A full load: rows stream in, are sorted by key (spilling to disk), lose the doubles that DMS may write, and become
+//! the files of a new table.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt64Array};
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::prelude::ident;
+use deltalake::kernel::Add;
+use futures::TryStreamExt;
+use roaring::RoaringTreemap;
+use tokio::sync::mpsc;
+
+use super::SameKey;
+use super::net::{CHANGE, Net};
+use super::write::{Layout, Writer};
+use crate::dms::reading::{LoadRead, LoadStep};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+
+/// What a load wrote and read.
+pub struct Loaded {
+    pub files: Vec<Add>,
+    pub read: LoadRead,
+    /// Rows whose key came again in a later row.
+    pub doubles: u64,
+}
+
+/// Writes the rows of `steps`. Nothing is committed.
+pub async fn load(engine: &Engine, layout: &Layout, steps: mpsc::Receiver<Result<LoadStep>>, same_key: SameKey) -> Result<Loaded> {
+    let read = Arc::new(Mutex::new(LoadRead::default()));
+    let source = Arc::new(Incoming::new(layout, steps, Arc::clone(&read)));
+    let table = StreamingTable::try_new(Arc::clone(&source.schema), vec![source])?;
+    let mut order = layout.sort_expressions();
+    order.push(ident(CHANGE).sort(true, true));
+    let mut rows = engine.session().read_table(Arc::new(table))?.sort(order)?.execute_stream().await?;
+    let mut writer = Writer::new(layout);
+    let mut doubles = Doubles::new(layout, same_key)?;
+    while let Some(batch) = rows.try_next().await? {
+        for batch in doubles.push(batch)? {
+            writer.write(&batch).await?;
+        }
+    }
+    if let Some(last) = doubles.finish() {
+        writer.write(&last).await?;
+    }
+    let files = writer.close().await?;
+    let read = read.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Ok(Loaded { files, read, doubles: doubles.found })
+}
+
+/// The stream of a load's rows, numbered in order.
+struct Incoming {
+    schema: SchemaRef,
+    steps: Mutex<Option<mpsc::Receiver<Result<LoadStep>>>>,
+    read: Arc<Mutex<LoadRead>>,
+}
+
+impl Incoming {
+    fn new(layout: &Layout, steps: mpsc::Receiver<Result<LoadStep>>, read: Arc<Mutex<LoadRead>>) -> Incoming {
+        let mut fields = layout.schema.fields().to_vec();
+        fields.push(Arc::new(Field::new(CHANGE, DataType::UInt64, false)));
+        Incoming { schema: Arc::new(Schema::new(fields)), steps: Mutex::new(Some(steps)), read }
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Incoming")
+    }
+}
+
+impl PartitionStream for Incoming {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let start = Numbering { steps, next: 0, schema: Arc::clone(&self.schema), read: Arc::clone(&self.read) };
+        let rows = futures::stream::try_unfold(start, |mut this| async move { Ok(this.next().await?.map(|batch| (batch, this))) });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
+    }
+}
+
+struct Numbering {
+    steps: Option<mpsc::Receiver<Result<LoadStep>>>,
+    next: u64,
+    schema: SchemaRef,
+    read: Arc<Mutex<LoadRead>>,
+}
+
+impl Numbering {
+    async fn next(&mut self) -> Result<Option<RecordBatch>, DataFusionError> {
+        let Some(steps) = &mut self.steps else {
+            return Err(Error::definite("a load was read twice").into());
+        };
+        while let Some(step) = steps.recv().await {
+            match step? {
+                LoadStep::Rows(rows) => {
+                    let after = self.next + rows.num_rows() as u64;
+                    let mut columns = rows.columns().to_vec();
+                    columns.push(Arc::new(UInt64Array::from_iter_values(self.next..after)));
+                    self.next = after;
+                    return Ok(Some(RecordBatch::try_new(Arc::clone(&self.schema), columns)?));
+                }
+                LoadStep::File(file, counts) => {
+                    self.read.lock().unwrap_or_else(PoisonError::into_inner).add(file, counts);
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Leaves the last of the rows that share a key, out of a stream that is sorted by key and number.
+struct Doubles<'a> {
+    layout: &'a Layout,
+    same_key: SameKey,
+    converter: RowConverter,
+    /// The last row seen, which the next batch may outdate.
+    held: Option<(OwnedRow, RecordBatch)>,
+    found: u64,
+}
+
+impl<'a> Doubles<'a> {
+    fn new(layout: &'a Layout, same_key: SameKey) -> Result<Doubles<'a>> {
+        let fields = layout.key_fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
+        Ok(Doubles { layout, same_key, converter: RowConverter::new(fields)?, held: None, found: 0 })
+    }
+
+    /// The rows that are sure to stay, without their numbers.
+    fn push(&mut self, batch: RecordBatch) -> Result<Vec<RecordBatch>> {
+        let count = batch.num_rows();
+        let Some(last) = count.checked_sub(1) else { return Ok(vec![]) };
+        let batch = batch.project(&(0..self.layout.schema.fields().len()).collect::<Vec<_>>())?;
+        let keys = self.converter.convert_columns(&self.layout.key_columns(&batch))?;
+        let mut sure = vec![];
+        if let Some((key, row)) = self.held.take() {
+            if key.row() == keys.row(0) {
+                self.double(&row, &batch.slice(0, 1))?;
+            } else {
+                sure.push(row);
+            }
+        }
+        let stays: Vec<bool> = (0..last).map(|i| keys.row(i) != keys.row(i + 1)).collect();
+        for i in (0..last).filter(|&i| !stays[i]) {
+            self.double(&batch.slice(i, 1), &batch.slice(i + 1, 1))?;
+        }
+        let before_last = batch.slice(0, last);
+        sure.push(if stays.contains(&false) { filter_record_batch(&before_last, &BooleanArray::from(stays))? } else { before_last });
+        self.held = Some((keys.row(last).owned(), batch.slice(last, 1)));
+        Ok(sure)
+    }
+
+    fn finish(&mut self) -> Option<RecordBatch> {
+        self.held.take().map(|(_, row)| row)
+    }
+
+    fn double(&mut self, earlier: &RecordBatch, later: &RecordBatch) -> Result<()> {
+        self.found += 1;
+        match self.same_key {
+            SameKey::LaterStays => Ok(()),
+            SameKey::Refuse => Err(Error::definite(format!(
+                "the full load holds two rows of one key ({}), and nothing in the source keeps this key unique:\n  {}\n  {}\n\
+                 configure a key that tells them apart",
+                self.layout.key.join(", "),
+                row_text(earlier, 0)?,
+                row_text(later, 0)?
+            ))),
+        }
+    }
+}
+
+/// The error for a row of a load's later part whose key another part brought.
+pub fn double_key_across_runs(layout: &Layout, net: &Net, located: &RoaringTreemap) -> Result<Error> {
+    let of_table = located.min();
+    let row = of_table.and_then(|change| {
+        let numbers = net.keys.column(net.keys.num_columns() - 1);
+        let numbers = numbers.as_any().downcast_ref::<UInt64Array>()?;
+        numbers.values().iter().position(|number| *number == change)
+    });
+    let which = match row {
+        Some(row) => row_text(&net.keys.project(&(0..layout.key.len()).collect::<Vec<_>>())?, row)?,
+        None => "within the new files".to_string(),
+    };
+    Ok(Error::definite(format!(
+        "the full load holds two rows of one key ({}), and nothing in the source keeps this key unique: {which}; configure \
+         a key that tells them apart and run with --reload",
+        layout.key.join(", ")
+    )))
+}
+
+/// `column=value, …` of one row.
+fn row_text(batch: &RecordBatch, row: usize) -> Result<String> {
+    let options = FormatOptions::default().with_null("NULL");
+    let cell = |(field, column): (&Arc<Field>, &ArrayRef)| -> Result<String> {
+        Ok(format!("{}={}", field.name(), ArrayFormatter::try_new(column.as_ref(), &options)?.value(row)))
+    };
+    let schema = batch.schema();
+    let cells = schema.fields().iter().zip(batch.columns()).map(cell).collect::<Result<Vec<_>>>()?;
+    Ok(cells.join(", "))
+}

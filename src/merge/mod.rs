@@ -1,0 +1,81 @@
+//! How a batch of changes becomes the actions of one commit: [`net`](net::net) → [`locate`](locate::locate) →
+//! [`rewrite`](rewrite::rewrite); and how a full load becomes a new table ([`load`](load::load)).
+
+pub mod load;
+pub mod locate;
+pub mod net;
+pub mod rewrite;
+pub mod write;
+
+use deltalake::kernel::Action;
+use roaring::RoaringTreemap;
+
+use crate::dms::reading::ChangeRows;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::lake::table::Table;
+use net::Net;
+use write::Layout;
+
+/// What becomes of the changes of one commit. They add up: `read = inserted + updated + deleted + netted_away +
+/// absent_deletes`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub read: u64,
+    pub inserted: u64,
+    pub updated: u64,
+    pub deleted: u64,
+    /// Changes that a later one of the same row outdates.
+    pub netted_away: u64,
+    /// Deletes of rows that are not there.
+    pub absent_deletes: u64,
+    pub files_added: u64,
+    pub files_removed: u64,
+}
+
+/// Data to commit, and what it stands for.
+pub struct Merged {
+    pub actions: Vec<Action>,
+    pub counts: Counts,
+}
+
+/// What two changes of one key, or a change of a row that is there, mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameKey {
+    /// The later one stays.
+    LaterStays,
+    /// They are two rows of a load under a key that the source does not keep unique.
+    Refuse,
+}
+
+/// Merges `changes`, which are in the order of the source, into `table`.
+pub async fn merge(engine: &Engine, table: &Table, layout: &Layout, changes: Vec<ChangeRows>, same_key: SameKey) -> Result<Merged> {
+    let net = net::net(engine, layout, changes).await?;
+    let located = locate::locate(engine, table, &layout.key, &net.keys).await?;
+    if same_key == SameKey::Refuse && (net.netted_away > 0 || !located.changes.is_empty()) {
+        return Err(load::double_key_across_runs(layout, &net, &located.changes)?);
+    }
+    let counts = count(&net, &located.changes);
+    if net.upserts.is_empty() && located.rows.is_empty() {
+        return Ok(Merged { actions: vec![], counts });
+    }
+    let rewritten = rewrite::rewrite(engine, table, layout, &located.rows, net.upserts).await?;
+    let removed: Vec<_> = located.rows.keys().map(|&file| Action::Remove(table.files[file].remove_action(true))).collect();
+    let counts = Counts { files_added: rewritten.len() as u64, files_removed: removed.len() as u64, ..counts };
+    let actions = removed.into_iter().chain(rewritten.into_iter().map(Action::Add)).collect();
+    Ok(Merged { actions, counts })
+}
+
+fn count(net: &Net, located: &RoaringTreemap) -> Counts {
+    let deleted = net.deletes.intersection_len(located);
+    let updated = located.len() - deleted;
+    Counts {
+        read: net.read,
+        inserted: net.read - net.netted_away - net.deletes.len() - updated,
+        updated,
+        deleted,
+        netted_away: net.netted_away,
+        absent_deletes: net.deletes.len() - deleted,
+        ..Counts::default()
+    }
+}

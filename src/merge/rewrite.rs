@@ -1,0 +1,68 @@
+//! Copy-on-write: the touched files without their located rows, and the new rows.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::datasource::MemTable;
+use datafusion::prelude::DataFrame;
+use deltalake::kernel::Add;
+use futures::TryStreamExt;
+
+use super::write::{Layout, Writer};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::lake::provider::ScanProvider;
+use crate::lake::scan::{Rows, Scan};
+use crate::lake::table::Table;
+
+/// Up to this many bytes, what is rewritten and what is new become files sorted together, so that a small table stays
+/// a single file; beyond it each file is rewritten in its own order and the new rows are sorted apart.
+const SMALL: u64 = 32 << 20;
+
+/// Writes the files that replace those that `located` names.
+pub async fn rewrite(
+    engine: &Engine,
+    table: &Table,
+    layout: &Layout,
+    located: &Rows,
+    upserts: Vec<RecordBatch>,
+) -> Result<Vec<Add>> {
+    let mut touched: Vec<_> = located.keys().copied().collect();
+    touched.sort_unstable();
+    let mut writer = Writer::new(layout);
+    let old_bytes: i64 = touched.iter().map(|&file| table.files[file].size()).sum();
+    let new_bytes: usize = upserts.iter().map(RecordBatch::get_array_memory_size).sum();
+    let bytes = u64::try_from(old_bytes).unwrap_or_default() + new_bytes as u64;
+    if !touched.is_empty() && bytes <= SMALL {
+        let kept = Scan::new(table, touched).await?.without(located);
+        let session = engine.session();
+        let mut rows = session.read_table(Arc::new(ScanProvider(kept)))?;
+        if !upserts.is_empty() {
+            let new = MemTable::try_new(Arc::clone(&layout.schema), vec![upserts])?;
+            rows = rows.union(session.read_table(Arc::new(new))?)?;
+        }
+        write_sorted(rows, layout, &mut writer).await?;
+        return writer.close().await;
+    }
+    for file in touched {
+        let kept = Scan::new(table, vec![file]).await?.without(located);
+        // one stream in file order, past the optimizer, which would read the file in parallel pieces
+        let mut rows = kept.plan(None, None, 1)?.execute(0, engine.session().task_ctx())?;
+        while let Some(batch) = rows.try_next().await? {
+            writer.write(&batch).await?;
+        }
+        writer.finish_file().await?;
+    }
+    for batch in upserts {
+        writer.write(&batch).await?;
+    }
+    writer.close().await
+}
+
+async fn write_sorted(rows: DataFrame, layout: &Layout, writer: &mut Writer<'_>) -> Result<()> {
+    let mut rows = rows.sort(layout.sort_expressions())?.execute_stream().await?;
+    while let Some(batch) = rows.try_next().await? {
+        writer.write(&batch).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! New data files: how a table's rows lie in them, and the writer that fills them.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::compute::partition;
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use datafusion::logical_expr::SortExpr;
+use datafusion::prelude::ident;
+use datafusion::scalar::ScalarValue;
+use deltalake::kernel::Add;
+use deltalake::logstore::LogStoreRef;
+use deltalake::parquet::arrow::AsyncArrowWriter;
+use deltalake::parquet::arrow::arrow_writer::ArrowWriterOptions;
+use deltalake::parquet::basic::Compression;
+use deltalake::parquet::file::properties::WriterProperties;
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::lake::create::statistics_columns;
+use crate::lake::stats;
+
+/// A file is closed when it has about this many bytes.
+const FILE_BYTES: usize = 128 << 20;
+/// Rows of a row group: small enough that a point look-up or a copied row group is cheap.
+const ROW_GROUP_ROWS: usize = 128 * 1024;
+
+/// How a table's rows lie in its files.
+#[derive(Clone)]
+pub struct Layout {
+    pub log: LogStoreRef,
+    /// All columns, in table order.
+    pub schema: SchemaRef,
+    pub key: Vec<String>,
+    pub partition_by: Vec<String>,
+}
+
+impl Layout {
+    pub fn key_fields(&self) -> Vec<FieldRef> {
+        self.numbers(&self.key).map(|i| Arc::clone(&self.schema.fields()[i])).collect()
+    }
+
+    pub fn key_columns(&self, batch: &RecordBatch) -> Vec<ArrayRef> {
+        self.numbers(&self.key).map(|i| Arc::clone(batch.column(i))).collect()
+    }
+
+    /// The numbers of the columns that rows are sorted by: the partition's, then the key's.
+    pub fn sort_columns(&self) -> impl Iterator<Item = usize> + '_ {
+        let key = self.key.iter().filter(|name| !self.partition_by.contains(name));
+        self.partition_by.iter().chain(key).filter_map(|name| self.schema.index_of(name).ok())
+    }
+
+    pub fn sort_expressions(&self) -> Vec<SortExpr> {
+        self.sort_columns().map(|i| ident(self.schema.field(i).name()).sort(true, true)).collect()
+    }
+
+    fn numbers<'a>(&'a self, names: &'a [String]) -> impl Iterator<Item = usize> + 'a {
+        names.iter().filter_map(|name| self.schema.index_of(name).ok())
+    }
+}
+
+/// Writes rows that come by partition into files of bounded size. A file that is not committed is nothing: vacuum
+/// takes it.
+pub struct Writer<'a> {
+    layout: &'a Layout,
+    /// The columns that lie in the files: all but the partition's.
+    columns: Vec<usize>,
+    file_schema: SchemaRef,
+    open: Option<OpenFile>,
+    written: Vec<Add>,
+}
+
+struct OpenFile {
+    path: String,
+    partition: Vec<ScalarValue>,
+    writer: AsyncArrowWriter<BufWriter>,
+}
+
+impl<'a> Writer<'a> {
+    pub fn new(layout: &'a Layout) -> Writer<'a> {
+        let columns: Vec<_> = (0..layout.schema.fields().len())
+            .filter(|&i| !layout.partition_by.contains(layout.schema.field(i).name()))
+            .collect();
+        let fields: Vec<_> = columns.iter().map(|&i| Arc::clone(&layout.schema.fields()[i])).collect();
+        Writer { layout, columns, file_schema: Arc::new(Schema::new(fields)), open: None, written: vec![] }
+    }
+
+    /// Appends `batch`, whose columns are the table's.
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        for rows in self.partitions(batch)? {
+            let slice = batch.slice(rows.start, rows.len());
+            let partition = self.partition_of(&slice)?;
+            if self.open.as_ref().is_some_and(|file| file.partition != partition) {
+                self.finish_file().await?;
+            }
+            if self.open.is_none() {
+                self.open = Some(self.start(partition)?);
+            }
+            let columns = self.columns.iter().map(|&i| Arc::clone(slice.column(i))).collect();
+            let slice = RecordBatch::try_new(Arc::clone(&self.file_schema), columns)?;
+            if let Some(file) = &mut self.open {
+                file.writer.write(&slice).await?;
+                if file.writer.bytes_written() + file.writer.in_progress_size() >= FILE_BYTES {
+                    self.finish_file().await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the file being written, if there is one.
+    pub async fn finish_file(&mut self) -> Result<()> {
+        let Some(mut file) = self.open.take() else { return Ok(()) };
+        let footer = file.writer.finish().await?;
+        let size = file.writer.bytes_written();
+        let columns = statistics_columns(&self.layout.schema, &self.layout.partition_by, &self.layout.key);
+        let names = &self.layout.partition_by;
+        let values = names.iter().zip(&file.partition).map(|(name, value)| Ok((name.clone(), partition_text(value)?)));
+        self.written.push(Add {
+            path: file.path,
+            partition_values: values.collect::<Result<HashMap<_, _>>>()?,
+            size: i64::try_from(size).unwrap_or(i64::MAX),
+            modification_time: chrono::Utc::now().timestamp_millis(),
+            data_change: true,
+            stats: Some(stats::of_file(&footer, &self.file_schema, &columns)?),
+            ..Add::default()
+        });
+        Ok(())
+    }
+
+    /// Ends the last file and gives the actions that add all of them.
+    pub async fn close(mut self) -> Result<Vec<Add>> {
+        self.finish_file().await?;
+        Ok(self.written)
+    }
+
+    fn start(&self, partition: Vec<ScalarValue>) -> Result<OpenFile> {
+        let mut path = String::new();
+        for (name, value) in self.layout.partition_by.iter().zip(&partition) {
+            path.push_str(&folder(name, value)?);
+        }
+        path.push_str(&format!("part-{}.snappy.parquet", Uuid::new_v4()));
+        let at = Path::parse(&path).map_err(|e| Error::definite(format!("{path}: {e}")))?;
+        let object = BufWriter::new(self.layout.log.object_store(None), at);
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_statistics_truncate_length(Some(stats::TRUNCATED_AT))
+            .set_created_by(concat!("lakemerge ", env!("CARGO_PKG_VERSION")).to_string())
+            .build();
+        // without the Arrow schema in the footer older readers find nothing there that they refuse
+        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        let writer = AsyncArrowWriter::try_new_with_options(object, Arc::clone(&self.file_schema), options)?;
+        Ok(OpenFile { path, partition, writer })
+    }
+
+    fn partitions(&self, batch: &RecordBatch) -> Result<Vec<Range<usize>>> {
+        if batch.num_rows() == 0 {
+            return Ok(vec![]);
+        }
+        let columns: Vec<_> =
+            self.layout.numbers(&self.layout.partition_by).map(|i| Arc::clone(batch.column(i))).collect();
+        if columns.is_empty() {
+            return Ok(std::iter::once(0..batch.num_rows()).collect());
+        }
+        Ok(partition(&columns)?.ranges())
+    }
+
+    fn partition_of(&self, rows: &RecordBatch) -> Result<Vec<ScalarValue>> {
+        let numbers = self.layout.numbers(&self.layout.partition_by);
+        Ok(numbers.map(|i| ScalarValue::try_from_array(rows.column(i), 0)).collect::<Result<Vec<_>, _>>()?)
+    }
+}
+
+/// A partition value as the log keeps it (Delta protocol, *Partition Value Serialization*).
+fn partition_text(value: &ScalarValue) -> Result<Option<String>> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let text = match value.cast_to(&DataType::Utf8)? {
+        ScalarValue::Utf8(Some(text)) if text.is_empty() => {
+            return Err(Error::definite(
+                "a partition column holds an empty text, which Delta keeps as NULL; partition by another column",
+            ));
+        }
+        ScalarValue::Utf8(Some(text)) => text,
+        other => return Err(Error::definite(format!("a partition value of type {} has no text form", other.data_type()))),
+    };
+    Ok(Some(match value {
+        ScalarValue::TimestampMicrosecond(..) => text.replacen('T', " ", 1).trim_end_matches('Z').to_string(),
+        _ => text,
+    }))
+}
+
+/// The folder of a partition, in Hive's form. It is for people alone: the log holds the value, so what a path would
+/// read otherwise may become `_`.
+fn folder(name: &str, value: &ScalarValue) -> Result<String> {
+    let plain = |text: &str| -> String {
+        text.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' }).collect()
+    };
+    let text = partition_text(value)?.map_or("__HIVE_DEFAULT_PARTITION__".to_string(), |text| plain(&text));
+    Ok(format!("{}={text}/", plain(name)))
+}

@@ -1,0 +1,162 @@
+//! SQL over the lake, for reading only.
+//!
+//! A batch of statements is parsed and [guarded](guard); the names of the [catalog] are listed once;
+//! then each statement is [shown](show) from the catalog, or its [identifiers] and [columns] are
+//! resolved, it is planned, executed, and its rows stream through a [format] to the [output].
+//! Without a statement there is a [shell].
+
+// The journey is told with its stations, most of which are nobody else's business.
+#![allow(rustdoc::private_intra_doc_links)]
+
+pub mod catalog;
+pub mod error;
+
+mod columns;
+mod format;
+mod guard;
+mod headings;
+mod identifiers;
+mod output;
+mod scope;
+mod shell;
+mod show;
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+
+pub use catalog::Tables;
+use catalog::{Catalog, LAKE};
+pub use error::QueryError;
+pub use format::Format;
+use output::Output;
+
+/// What is asked, and how the answer is wanted.
+#[derive(Debug)]
+pub struct Request {
+    pub input: Input,
+    pub format: Format,
+    /// Standard output, if none.
+    pub output: Option<PathBuf>,
+}
+
+/// Where the statements come from.
+#[derive(Debug)]
+pub enum Input {
+    Sql(String),
+    File(PathBuf),
+    /// A shell if standard input is a terminal, else the statements on it.
+    Shell,
+}
+
+/// Answers a request. `session` brings its memory pool, object stores and planner; catalog and
+/// [options](session_config) are set here, on a context derived from it.
+pub async fn run(session: SessionContext, tables: Arc<dyn Tables>, request: Request) -> Result<(), QueryError> {
+    let mut output = match &request.output {
+        Some(path) => Output::file(path, request.format)?,
+        None => Output::stdout(request.format),
+    };
+    let desk = Desk { session, tables };
+    match desk.serve(request.input, &mut output).await {
+        Ok(()) => output.finish(),
+        Err(error) if error.is_closed_pipe() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What `query` needs of a session's options; [`run`] applies it by itself.
+pub fn session_config(config: SessionConfig) -> SessionConfig {
+    let mut config = config
+        .with_information_schema(true)
+        .with_create_default_catalog_and_schema(false)
+        .with_default_catalog_and_schema(LAKE, LAKE);
+    let parser = &mut config.options_mut().sql_parser;
+    // Else 12345678.91 is a float, and finds no decimal that is exactly that.
+    parser.parse_float_as_decimal = true;
+    // Else `Entity` becomes `entity` before anyone can look it up.
+    parser.enable_ident_normalization = false;
+    // So that an error about a name tells where it stands.
+    parser.collect_spans = true;
+    config
+}
+
+/// Where statements are answered.
+struct Desk {
+    session: SessionContext,
+    tables: Arc<dyn Tables>,
+}
+
+impl Desk {
+    async fn serve(&self, input: Input, output: &mut Output) -> Result<(), QueryError> {
+        let sql = match input {
+            Input::Sql(sql) => sql,
+            Input::File(path) => fs::read_to_string(&path)
+                .map_err(|error| QueryError::io(format!("cannot read {}", path.display()), error))?,
+            Input::Shell if io::stdin().is_terminal() => return shell::run(self, output).await,
+            Input::Shell => {
+                io::read_to_string(io::stdin()).map_err(|error| QueryError::io("cannot read standard input", error))?
+            }
+        };
+        self.answer_all(&sql, output).await.map(drop)
+    }
+
+    /// Answers statements in order, up to the first error; gives the number of rows written.
+    async fn answer_all(&self, sql: &str, output: &mut Output) -> Result<usize, QueryError> {
+        let statements = DFParserBuilder::new(sql).build()?.parse_statements()?;
+        if statements.is_empty() {
+            return Err(QueryError::sql("no statement to answer; try SHOW TABLES"));
+        }
+        statements.iter().try_for_each(guard::check)?;
+        let catalog = Arc::new(Catalog::list(&self.tables).await?);
+        let context = self.context(&catalog);
+        let mut rows = 0;
+        for statement in statements {
+            let answer = self::answer(&context, &catalog, statement).await?;
+            rows += output.answer(answer).await?;
+        }
+        Ok(rows)
+    }
+
+    /// The session as it was given, with the lake as its only catalog.
+    fn context(&self, catalog: &Arc<Catalog>) -> SessionContext {
+        let catalogs = MemoryCatalogProviderList::new();
+        let _ = catalogs.register_catalog(LAKE.to_owned(), Arc::clone(catalog) as _);
+        let state = SessionStateBuilder::new_from_existing(self.session.state())
+            .with_config(session_config(self.session.copied_config()))
+            .with_catalog_list(Arc::new(catalogs))
+            .build();
+        SessionContext::new_with_state(state)
+    }
+}
+
+/// From a guarded statement to its rows.
+async fn answer(
+    context: &SessionContext,
+    catalog: &Catalog,
+    mut statement: Statement,
+) -> Result<SendableRecordBatchStream, QueryError> {
+    if let Some(batch) = show::answer(&statement, catalog).await? {
+        let schema = batch.schema();
+        let rows = futures::stream::iter([Ok(batch)]);
+        return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)));
+    }
+    headings::as_typed(&mut statement);
+    identifiers::name_tables(&mut statement, catalog)?;
+    let plan = columns::plan(&context.state(), catalog, statement).await?;
+    // The guard's second lock, from DataFusion's side.
+    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
+    let rows = context.execute_logical_plan(plan).await?;
+    Ok(rows.execute_stream().await?)
+}
+
+#[cfg(test)]
+#[allow(clippy::panic, clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,161 @@
+//! What is answered, in which form, and what is not.
+
+use super::*;
+
+#[tokio::test]
+async fn decimals_are_found_by_their_digits() {
+    for (sql, count) in [
+        ("coal_prod where production = 12345678.91", "1"),
+        ("coal_prod where production = 2845.66", "1"),
+        ("orders where id = 18446744073709551615", "1"),
+        ("orders where id = 9007199254740993", "1"),
+        ("orders where id = 9007199254740992", "0"),
+        ("orders where total = 12345678901234.5678", "1"),
+        ("orders where total = 12345678901234.5679", "0"),
+        ("orders where big = 9007199254740993", "1"),
+        ("orders where big = -9223372036854775808", "1"),
+        ("orders where big < 18446744073709551615", "2"),
+        ("orders where id in (18446744073709551615, 1)", "1"),
+        ("orders where id > 99999999999999999999999", "0"),
+    ] {
+        let sql = format!("select count(*) from {sql}");
+        assert_eq!(rows(&sql).await, count, "{sql}");
+    }
+    assert_eq!(rows("select production + 0.1 from coal_prod where year = 2014").await, "0.10");
+}
+
+#[tokio::test]
+async fn json_keeps_every_column_and_digit() {
+    let lake = Arc::new(lake());
+    let text = ask_of(lake, "select * from kinds", Format::Ndjson).await.unwrap();
+    let expected = r#"{"text":"a,\"b\"\nc","bytes":"00ff","real":null,"price":-0.05,"day":"2020-01-01","naive":"2020-01-01T00:00:00.000001","utc":"2020-01-01T00:00:00Z"}
+{"text":null,"bytes":null,"real":null,"price":12345678.91,"day":null,"naive":"1970-01-01T00:00:00","utc":"1970-01-01T00:00:00Z"}
+"#;
+    assert_eq!(text, expected);
+}
+
+#[tokio::test]
+async fn json_is_one_array_even_when_empty() {
+    let lake = Arc::new(lake());
+    let ask = |sql| ask_of(Arc::clone(&lake), sql, Format::Json);
+    let text = ask("select barrels from oil_prod order by 1 limit 2").await.unwrap();
+    assert_eq!(text, "[{\"barrels\":1},{\"barrels\":2}]\n");
+    assert_eq!(ask("select 1 where false").await.unwrap(), "[]\n");
+    let error = ask("select a.x, b.x from a.same a, b.same b").await.unwrap_err();
+    assert!(error.to_string().contains("name one with AS"), "{error}");
+}
+
+#[tokio::test]
+async fn csv_quotes_what_needs_it() {
+    let text = ask_of(Arc::new(lake()), "select text, bytes, price from kinds", Format::Csv).await;
+    assert_eq!(text.unwrap(), "text,bytes,price\n\"a,\"\"b\"\"\nc\",00ff,-0.05\n,,12345678.91\n");
+    assert_eq!(rows("select [1, 2] as list").await, "\"[1, 2]\"");
+    assert_eq!(header("select barrels from oil_prod where false").await, "barrels");
+}
+
+#[tokio::test]
+async fn a_box_shows_nulls_and_loses_no_row() {
+    let lake = Arc::new(lake());
+    let ask = |sql| ask_of(Arc::clone(&lake), sql, Format::Table);
+    let text = ask("select code from coal_prod where year = 2014").await.unwrap();
+    assert_eq!(text, "+------+\n| Code |\n+------+\n| NULL |\n+------+\n");
+    let text = ask("select code from coal_prod where false").await.unwrap();
+    assert_eq!(text, "+------+\n| Code |\n+------+\n+------+\n");
+    let text = ask("select * from generate_series(1, 25000)").await.unwrap();
+    let shown = text.lines().filter(|line| line.starts_with("| ") && !line.contains("value"));
+    assert_eq!(shown.count(), 25_000);
+}
+
+#[tokio::test]
+async fn statements_run_in_order_and_names_are_listed_once() {
+    let lake = Arc::new(lake());
+    let sql = "select entity from coal_prod limit 1; select 2 as two; show schemas;";
+    let text = ask_of(Arc::clone(&lake), sql, Format::Csv).await.unwrap();
+    assert_eq!(text, "Entity\nIndia\ntwo\n2\nschema\na\nb\nfossil\nshop\n");
+    assert_eq!(lake.listed.load(Ordering::Relaxed), 1);
+    assert_eq!(*lake.opened.lock().unwrap(), ["fossil.coal_prod"]);
+}
+
+#[tokio::test]
+async fn nothing_runs_when_a_later_statement_is_refused() {
+    let lake = Arc::new(lake());
+    let error = ask_of(Arc::clone(&lake), "select 1; drop table orders", Format::Csv).await;
+    assert!(error.unwrap_err().to_string().starts_with("query only reads: DROP"));
+    assert_eq!(lake.listed.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn the_catalog_is_shown_without_opening_a_table() {
+    let lake = Arc::new(lake());
+    let ask = |sql| ask_of(Arc::clone(&lake), sql, Format::Csv);
+    let text = ask("show tables from FOSSIL like 'c%'").await.unwrap();
+    assert_eq!(text, "schema,table\nfossil,coal_prod\n");
+    let sql = "select count(*) from information_schema.tables where table_schema = 'fossil'";
+    assert_eq!(ask(sql).await.unwrap(), "count(*)\n2\n");
+    assert!(lake.opened.lock().unwrap().is_empty());
+    let text = ask("describe Coal_prod; explain select 1").await.unwrap();
+    assert!(text.starts_with(
+        "column,type,nullable\nEntity,string,true\nCode,string,true\nYear,int,true\n\
+         Production,\"decimal(10,2)\",true\nplan_type,plan\n"
+    ));
+    assert_eq!(*lake.opened.lock().unwrap(), ["fossil.coal_prod"]);
+}
+
+#[tokio::test]
+async fn messages_say_nothing_about_the_engine() {
+    for sql in [
+        "selec 1",
+        "select from",
+        "select nosuch(1)",
+        "select 1/0",
+        "select cast('x' as int)",
+        "select entity from coal_prod group by year",
+        "select sum(entity) from coal_prod",
+        "select 1 + 'x'",
+        "select * from coal_prod where entity > array[1]",
+        "select nosuch.entity from coal_prod",
+        "select nosuch.* from coal_prod",
+        "select * from coal_prod limit 'a'",
+        "select 1 union select 1, 2",
+        "",
+    ] {
+        let text = error(sql).await;
+        for noise in ["Error", "caused by", "DataFusion", "backtrace", "datafusion"] {
+            assert!(!text.contains(noise), "{sql}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_appears_only_when_it_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("answer.csv");
+    let ask = |sql: &str| {
+        let request = Request { input: Input::Sql(sql.into()), format: Format::Csv, output: Some(path.clone()) };
+        run(SessionContext::new(), Arc::new(lake()), request)
+    };
+    ask("select 1 as a; select nosuch").await.unwrap_err();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    ask("select 1 as a").await.unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "a\n1\n");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_closed_pipe_is_no_failure() {
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    for format in [Format::Table, Format::Csv, Format::Json, Format::Ndjson] {
+        let mut output = Output::writer(Box::new(Closed), format);
+        let desk = Desk { session: SessionContext::new(), tables: Arc::new(lake()) };
+        let error = desk.answer_all("select 1", &mut output).await.unwrap_err();
+        assert!(error.is_closed_pipe(), "{error}");
+    }
+}

@@ -1,0 +1,121 @@
+//! `run`: every table of the job, one step after the other until nothing is left to do.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use lakemerge_source::name::TableName;
+use lakemerge_source::position::Stamp;
+
+use crate::dms::listing;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::job::Job;
+use crate::lake::Lake;
+use crate::report::{Report, State, TableReport};
+use crate::table_run::TableRun;
+
+/// What the command line asks for.
+#[derive(Debug, Default, Clone)]
+pub struct Options {
+    /// Only these tables; empty means all.
+    pub tables: Vec<TableName>,
+    pub until: Option<Stamp>,
+    pub reload: Vec<TableName>,
+    pub include_late: bool,
+    pub load_complete: Vec<TableName>,
+    pub accept_load: Vec<TableName>,
+    pub adopt: Vec<TableName>,
+}
+
+/// Merges everything new into the lake.
+///
+/// # Errors
+/// What concerns the whole job; what befalls one table is in its report, and the others go on.
+pub async fn run(job: Arc<Job>, options: Options) -> Result<Report> {
+    let start = Instant::now();
+    let names = tables(&job, &options).await?;
+    let engine = Engine::new(&job)?;
+    let lake = Lake::new(job.lake.clone());
+    let options = Arc::new(options);
+    let progress = progress(names.len());
+    let mut reports: Vec<TableReport> = futures::stream::iter(names)
+        .map(|name| {
+            let (job, engine, lake, options) = (Arc::clone(&job), engine.clone(), lake.clone(), Arc::clone(&options));
+            // a task of its own, so that tables use all threads and a panic in one leaves the others alone
+            async move {
+                let label = name.to_string();
+                let task = tokio::spawn(async move { table(&job, &engine, &lake, &options, name).await });
+                task.await.unwrap_or_else(|error| {
+                    let mut report = TableReport::new(label);
+                    report.fail(&Error::from(error));
+                    report
+                })
+            }
+        })
+        .buffer_unordered(job.parallelism)
+        .inspect(|report| {
+            progress.suspend(|| say(report));
+            progress.inc(1);
+        })
+        .collect()
+        .await;
+    progress.finish_and_clear();
+    reports.sort_by(|a, b| a.table.cmp(&b.table));
+    Ok(Report::new("run", start.elapsed().as_secs_f64(), reports))
+}
+
+/// The tables to work on: those that the source has and the job selects, and those that are named.
+async fn tables(job: &Job, options: &Options) -> Result<Vec<TableName>> {
+    let mut names: BTreeSet<_> = listing::tables(&job.raw, &job.mappings).await?.into_iter().collect();
+    names.extend(job.named_tables().filter(|name| job.mappings.selects(name)).cloned());
+    let asked = [&options.tables, &options.reload, &options.load_complete, &options.accept_load, &options.adopt];
+    for name in asked.into_iter().flatten() {
+        if !names.contains(name) {
+            let known: Vec<_> = names.iter().map(ToString::to_string).collect();
+            return Err(Error::usage(format!("there is no table {name} in this job; it has {}", known.join(", "))));
+        }
+    }
+    if !options.tables.is_empty() {
+        names.retain(|name| options.tables.contains(name));
+    }
+    Ok(names.into_iter().collect())
+}
+
+async fn table(job: &Job, engine: &Engine, lake: &Lake, options: &Options, name: TableName) -> TableReport {
+    let start = Instant::now();
+    let mut run = TableRun::new(job, engine, lake, options, name);
+    let outcome = run.to_the_end().await;
+    let mut report = run.into_report();
+    if let Err(error) = outcome {
+        let at = report.position.as_deref().unwrap_or("its last good version");
+        report.fail(&match report.version {
+            Some(_) => error.so(format!("nothing more was merged, the table stays at {at}")),
+            None => error.so("nothing was merged"),
+        });
+    }
+    report.seconds = start.elapsed().as_secs_f64();
+    report
+}
+
+/// A bar over tables; it shows itself on a terminal only.
+fn progress(tables: usize) -> ProgressBar {
+    let bar = ProgressBar::new(tables as u64);
+    if let Ok(style) = ProgressStyle::with_template("{elapsed} {wide_bar} {pos}/{len} tables") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+fn say(report: &TableReport) {
+    match report.state {
+        State::Failed => tracing::error!("{}", report.line()),
+        _ => tracing::info!("{}", report.line()),
+    }
+    for note in &report.notes {
+        tracing::warn!("{}: {note}", report.table);
+    }
+}

@@ -1,0 +1,149 @@
+//! `status`: how far each table has come.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use chrono::{NaiveDateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
+use lakemerge_source::name::TableName;
+use serde::Serialize;
+
+use crate::dms::listing;
+use crate::error::{Error, Result};
+use crate::job::Job;
+use crate::lake::Lake;
+use crate::lake::position::Position;
+
+/// Tables looked at at once.
+const AT_ONCE: usize = 16;
+
+#[derive(Debug, Serialize)]
+pub struct Status {
+    pub schema: u32,
+    pub tables: Vec<TableStatus>,
+}
+
+/// One table; what cannot be known is null.
+#[derive(Debug, Serialize)]
+pub struct TableStatus {
+    pub table: String,
+    /// `up to date`, `behind`, `loading`, `no data yet`, or `foreign` for a table of another writer.
+    pub state: &'static str,
+    /// The last change file merged, as in its name.
+    pub position: Option<String>,
+    /// Seconds between the position and the newest change file that is there; 0 when all are merged.
+    pub lag_seconds: Option<i64>,
+    pub version: Option<u64>,
+    pub files: Option<u64>,
+    pub rows: Option<u64>,
+    /// Rows marked as deleted that still lie in data files.
+    pub deleted_rows: Option<u64>,
+    pub bytes: Option<u64>,
+    /// Change files that are not merged yet, and their bytes.
+    pub pending_files: u64,
+    pub pending_bytes: u64,
+}
+
+/// Looks at every table of the job and of the lake.
+pub async fn status(job: &Job) -> Result<Status> {
+    let lake = Lake::new(job.lake.clone());
+    let mut names: BTreeSet<TableName> = lake.table_names().await?.into_iter().collect();
+    names.extend(listing::tables(&job.raw, &job.mappings).await?);
+    names.extend(job.named_tables().cloned());
+    let tables = futures::stream::iter(names.into_iter().map(|name| table(job, &lake, name)))
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    Ok(Status { schema: 1, tables })
+}
+
+async fn table(job: &Job, lake: &Lake, name: TableName) -> Result<TableStatus> {
+    let raw = listing::files(&job.raw, &name).await?;
+    let mut status = TableStatus {
+        table: name.to_string(),
+        state: if raw.loads.is_empty() && raw.changes.is_empty() { "no data yet" } else { "behind" },
+        position: None,
+        lag_seconds: None,
+        version: None,
+        files: None,
+        rows: None,
+        deleted_rows: None,
+        bytes: None,
+        pending_files: (raw.loads.len() + raw.changes.len()) as u64,
+        pending_bytes: raw.loads.iter().chain(&raw.changes).map(|file| file.size).sum(),
+    };
+    let Some(table) = lake.open(&name).await? else { return Ok(status) };
+    status.version = Some(table.version());
+    status.files = Some(table.files.len() as u64);
+    status.rows = table.rows();
+    status.deleted_rows = Some(table.deleted_rows());
+    status.bytes = Some(table.bytes());
+    let Some(ours) = table.ours().await? else {
+        status.state = "foreign";
+        return Ok(status);
+    };
+    let Position { changes, load_complete, .. } = ours.position;
+    let pending: Vec<_> = raw
+        .changes
+        .iter()
+        .filter(|file| stamp(file) > changes)
+        .chain(raw.loads.iter().filter(|file| !ours.facts.load.iter().any(|read| read.name == file.name)))
+        .collect();
+    status.pending_files = pending.len() as u64;
+    status.pending_bytes = pending.iter().map(|file| file.size).sum();
+    status.position = changes.map(|stamp| stamp.to_string());
+    status.lag_seconds = Some(match (changes, raw.changes.last().and_then(stamp)) {
+        (Some(reached), Some(newest)) => seconds(newest.to_string()).zip(seconds(reached.to_string())).map_or(0, |(n, r)| (n - r).max(0)),
+        (None, Some(newest)) => seconds(newest.to_string()).map_or(0, |n| (Utc::now().timestamp() - n).max(0)),
+        (_, None) => 0,
+    });
+    status.state = match (ours.foreign.is_some(), load_complete, pending.is_empty()) {
+        (true, ..) => "foreign",
+        (false, false, _) => "loading",
+        (false, true, false) => "behind",
+        (false, true, true) => "up to date",
+    };
+    Ok(status)
+}
+
+fn stamp(file: &listing::RawFile) -> Option<lakemerge_source::position::Stamp> {
+    match file.kind {
+        lakemerge_source::dms::names::FileName::Changes(stamp) => Some(stamp),
+        lakemerge_source::dms::names::FileName::Load(_) => None,
+    }
+}
+
+/// Seconds since 1970 of a stamp's text.
+fn seconds(stamp: String) -> Option<i64> {
+    let time = NaiveDateTime::parse_from_str(stamp.get(..15)?, "%Y%m%d-%H%M%S").ok()?;
+    Some(time.and_utc().timestamp())
+}
+
+impl Status {
+    /// Aligned columns for people.
+    pub fn write_table(&self, out: &mut impl Write) -> Result<()> {
+        let text = |value: Option<u64>| value.map_or("-".to_string(), |v| v.to_string());
+        let mut rows = vec![["table", "state", "position", "lag s", "version", "files", "rows", "deleted", "bytes", "pending"].map(String::from)];
+        for table in &self.tables {
+            rows.push([
+                table.table.clone(),
+                table.state.to_string(),
+                table.position.clone().unwrap_or("-".into()),
+                table.lag_seconds.map_or("-".into(), |lag| lag.to_string()),
+                text(table.version),
+                text(table.files),
+                text(table.rows),
+                text(table.deleted_rows),
+                text(table.bytes),
+                table.pending_files.to_string(),
+            ]);
+        }
+        let widths: Vec<usize> =
+            (0..rows[0].len()).map(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or_default()).collect();
+        for row in &rows {
+            let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+            writeln!(out, "{}", cells.join("  ").trim_end()).map_err(Error::definite)?;
+        }
+        Ok(())
+    }
+}

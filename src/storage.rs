@@ -1,0 +1,142 @@
+//! Where files lie: a URL or a local path becomes an object store and a prefix in it.
+
+use std::collections::HashMap;
+use std::path::Path as LocalPath;
+use std::sync::{Arc, Mutex};
+
+use deltalake::logstore::store_for;
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use url::Url;
+
+use crate::error::{Error, Result};
+
+/// A folder in an object store.
+#[derive(Clone, Debug)]
+pub struct Location {
+    /// Ends with a slash.
+    pub url: Url,
+    /// The store of the whole bucket, or of the whole local file system.
+    pub store: Arc<dyn ObjectStore>,
+    /// The folder within the store.
+    pub prefix: Path,
+}
+
+impl Location {
+    /// True where modification times and ETags come from a local file system, and so say nothing about writers.
+    pub fn is_local(&self) -> bool {
+        self.url.scheme() == "file"
+    }
+
+    /// What DataFusion registers the store under.
+    pub fn store_url(&self) -> Result<Url> {
+        let text = match self.url.host_str() {
+            Some(host) => format!("{}://{host}", self.url.scheme()),
+            None => format!("{}:///", self.url.scheme()),
+        };
+        Url::parse(&text).map_err(|e| Error::usage(format!("{}: {e}", self.url)))
+    }
+}
+
+/// Opens locations, one object store per bucket for all tables (each store holds its own connections and credentials).
+#[derive(Default)]
+pub struct Stores {
+    open: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
+}
+
+impl Stores {
+    /// Opens `text`, a URL or a path relative to `base`.
+    ///
+    /// # Errors
+    /// A usage error for a URL of another scheme than `s3` or `file`, or an environment that turns off conditional
+    /// writes.
+    pub fn open(&self, text: &str, base: &LocalPath) -> Result<Location> {
+        let url = directory_url(text, base)?;
+        match url.scheme() {
+            "file" => {
+                let path = url.to_file_path().map_err(|()| Error::usage(format!("{text} is no local path")))?;
+                // `from_absolute_path` would follow symbolic links only for paths that exist
+                let prefix = Path::from_url_path(url.path()).map_err(|e| Error::usage(format!("{}: {e}", path.display())))?;
+                let store = self.store("file", || Ok(Arc::new(LocalFileSystem::new())))?;
+                Ok(Location { url, store, prefix })
+            }
+            "s3" => {
+                let bucket = url.host_str().unwrap_or_default().to_string();
+                let prefix = Path::from_url_path(url.path()).map_err(|e| Error::usage(format!("{text}: {e}")))?;
+                let store = self.store(&format!("s3://{bucket}"), || s3(&bucket))?;
+                Ok(Location { url, store, prefix })
+            }
+            other => Err(Error::usage(format!("{text}: {other}:// is not supported; use s3:// or a local path"))),
+        }
+    }
+
+    fn store(&self, name: &str, open: impl FnOnce() -> Result<Arc<dyn ObjectStore>>) -> Result<Arc<dyn ObjectStore>> {
+        let mut stores = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(store) = stores.get(name) {
+            return Ok(Arc::clone(store));
+        }
+        let store = open()?;
+        stores.insert(name.to_string(), Arc::clone(&store));
+        Ok(store)
+    }
+}
+
+/// `text` as the URL of a folder, with a slash at its end.
+fn directory_url(text: &str, base: &LocalPath) -> Result<Url> {
+    if text.contains("://") {
+        let mut url = Url::parse(text).map_err(|e| Error::usage(format!("{text}: {e}")))?;
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        return Ok(url);
+    }
+    let path = std::path::absolute(base.join(text)).map_err(|e| Error::usage(format!("{text}: {e}")))?;
+    Url::from_directory_path(&path).map_err(|()| Error::usage(format!("{} is no folder's path", path.display())))
+}
+
+fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    if set("AWS_S3_ALLOW_UNSAFE_RENAME").is_some_and(|value| value != "false" && value != "0") {
+        return Err(Error::usage(
+            "AWS_S3_ALLOW_UNSAFE_RENAME is set: it turns conditional writes off, and two runs could then both commit; unset it",
+        ));
+    }
+    let mut options: HashMap<String, String> = HashMap::new();
+    if let Some(endpoint) = set("AWS_ENDPOINT_URL_S3").or_else(|| set("AWS_ENDPOINT_URL")) {
+        if endpoint.starts_with("http://") {
+            options.insert("AWS_ALLOW_HTTP".into(), "true".into());
+        }
+        // deltalake asks the standard credential chain only where there is no endpoint (E-19)
+        if set("AWS_ACCESS_KEY_ID").is_none() {
+            options.insert("AWS_FORCE_CREDENTIAL_LOAD".into(), "true".into());
+        }
+        options.insert("AWS_ENDPOINT_URL".into(), endpoint);
+    }
+    if set("AWS_REGION").is_none() {
+        let region = set("AWS_DEFAULT_REGION").unwrap_or_else(|| "us-east-1".into());
+        options.insert("AWS_REGION".into(), region);
+    }
+    let url = Url::parse(&format!("s3://{bucket}")).map_err(|e| Error::usage(format!("bucket {bucket}: {e}")))?;
+    Ok(store_for(&url, options)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_path_is_relative_to_the_configuration() {
+        let url = directory_url("raw/dms", LocalPath::new("/etc/jobs")).unwrap();
+        assert_eq!(url.as_str(), "file:///etc/jobs/raw/dms/");
+    }
+
+    #[test]
+    fn a_bucket_is_one_store_for_all_its_folders() {
+        let stores = Stores::default();
+        let a = stores.open("/tmp/a", LocalPath::new("/")).unwrap();
+        let b = stores.open("/tmp/b", LocalPath::new("/")).unwrap();
+        assert!(Arc::ptr_eq(&a.store, &b.store));
+        assert_eq!(a.prefix.as_ref(), "tmp/a");
+    }
+}

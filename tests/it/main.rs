@@ -1,0 +1,26 @@
+//! The integration tests: they run the `lakemerge` binary as its users do, on folders and on a real S3 server.
+//!
+//! One binary, since each further one would link DataFusion once more. `journey` is the first five minutes;
+//! `laws`, `races` and `kill` hold the design's promises against an independent model ([`support::model`]);
+//! the rest is named after what it looks at. `./test` installs what they need.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test that meets something unexpected has failed"
+)]
+
+mod support;
+
+mod bad_input;
+mod journey;
+mod kill;
+mod laws;
+mod load;
+mod races;
+mod settings;
+mod statistics;
+mod tidy;

@@ -1,0 +1,57 @@
+//! Other engines on a table: Python deltalake, Polars and DuckDB, through `tests/readers.py`.
+
+use super::site::Site;
+use super::table::{Row, Table, canonical};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+/// What each engine reads: all rows, sorted, in the one form of each type.
+pub fn rows(site: &Site, table: &Table) -> BTreeMap<String, Vec<Row>> {
+    parse(table, &python(site, table, &["rows", &names(table)]))
+}
+
+/// The same for the rows where a column has a value; here an engine may skip files by their statistics.
+pub fn find(site: &Site, table: &Table, column: &str, value: &str) -> BTreeMap<String, Vec<Row>> {
+    parse(table, &python(site, table, &["find", &names(table), column, value]))
+}
+
+/// What OPTIMIZE of another writer does.
+pub fn compact(site: &Site, table: &Table) {
+    python(site, table, &["compact"]);
+}
+
+fn names(table: &Table) -> String {
+    serde_json::to_string(&table.column_names()).expect("names are text")
+}
+
+/// `args` without the table's URI, which comes second.
+fn python(site: &Site, table: &Table, args: &[&str]) -> serde_json::Value {
+    let python = super::cache().join("venv/bin/python");
+    assert!(python.exists(), "no {}: run ./test, which installs the readers", python.display());
+    let output = Command::new(python)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers.py"))
+        .arg(args[0])
+        .arg(site.table_uri(table))
+        .args(&args[1..])
+        .envs(site.env().iter().map(|(name, value)| (name, value)))
+        .output()
+        .expect("python cannot be started");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "readers.py {args:?} failed: {stderr}");
+    serde_json::from_slice(&output.stdout).expect("readers.py prints JSON")
+}
+
+fn parse(table: &Table, json: &serde_json::Value) -> BTreeMap<String, Vec<Row>> {
+    let engines = json.as_object().expect("an object of engines");
+    engines.iter().map(|(engine, rows)| (engine.clone(), engine_rows(table, rows))).collect()
+}
+
+fn engine_rows(table: &Table, rows: &serde_json::Value) -> Vec<Row> {
+    let value =
+        |(value, (_, kind)): (&serde_json::Value, &(String, String))| value.as_str().map(|text| canonical(text, kind));
+    let row = |row: &serde_json::Value| row.as_array().expect("a row").iter().zip(&table.columns).map(value).collect();
+    let mut rows: Vec<Row> = rows.as_array().expect("rows").iter().map(row).collect();
+    rows.sort();
+    rows
+}

@@ -1,0 +1,154 @@
+"""Reads a Delta table with engines that are not lakemerge's own, and prints one JSON document.
+
+    readers.py rows    URI COLUMNS            every row: {"deltalake": [[text, ...], ...], "polars": ..., "duckdb": ...}
+    readers.py find    URI COLUMNS COLUMN VALUE   the same, of the rows where COLUMN = VALUE (the engines may skip files)
+    readers.py compact URI                    rewrites small files into larger ones, as another writer would: {"version": 7}
+    readers.py delete  URI CONDITION          a foreign DELETE: {"version": 7}
+    readers.py restore URI VERSION            RESTORE to a version: {"version": 7}
+
+COLUMNS is a JSON array of names. Values come as text, each type in one form (see `text`), NULL as null. S3 is reached
+as the AWS_* environment variables say.
+"""
+
+import datetime
+import decimal
+import json
+import os
+import sys
+
+import deltalake
+import duckdb
+import polars
+import pyarrow
+from duckdb_extensions import import_extension
+
+
+def text(value):
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime.datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S.%f")
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f")
+    if isinstance(value, (bytes, memoryview)):
+        return bytes(value).hex()
+    if isinstance(value, (datetime.date, int, float)):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} has no text form here")
+
+
+def rows(table, columns):
+    lists = [table.column(name).to_pylist() for name in columns]
+    return [[text(value) for value in row] for row in zip(*lists)]
+
+
+def storage_options():
+    options = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
+    if options.get("AWS_ENDPOINT_URL", "").startswith("http://"):
+        options["AWS_ALLOW_HTTP"] = "true"
+    return options
+
+
+def quoted(name):
+    return '"' + name.replace('"', '""') + '"'
+
+
+def arrow_type(uri, column):
+    return pyarrow.schema(open_table(uri).schema().to_arrow()).field(column).type
+
+
+def open_table(uri):
+    return deltalake.DeltaTable(uri, storage_options=storage_options())
+
+
+def literal(kind, value):
+    """The value as SQL that both DataFusion and DuckDB take for the column's own type."""
+    string = "'" + value.replace("'", "''") + "'"
+    if pyarrow.types.is_decimal(kind):
+        return f"CAST({string} AS DECIMAL({kind.precision}, {kind.scale}))"
+    if pyarrow.types.is_timestamp(kind):
+        return f"CAST({string} AS TIMESTAMP{' WITH TIME ZONE' if kind.tz else ''})"
+    if pyarrow.types.is_date(kind):
+        return f"CAST({string} AS DATE)"
+    return value if pyarrow.types.is_integer(kind) else string
+
+
+def read_deltalake(uri, columns, condition):
+    builder = deltalake.QueryBuilder().register("t", open_table(uri))
+    names = ", ".join(map(quoted, columns))
+    return pyarrow.table(builder.execute(f"SELECT {names} FROM t {condition}").read_all())
+
+
+def read_polars(uri, columns, where):
+    frame = polars.scan_delta(uri, storage_options=storage_options())
+    if where is not None:
+        column, kind, value = where
+        if pyarrow.types.is_decimal(kind):
+            value = polars.lit(decimal.Decimal(value), dtype=polars.Decimal(kind.precision, kind.scale))
+        elif pyarrow.types.is_timestamp(kind):
+            moment = datetime.datetime.fromisoformat(value)
+            if kind.tz:
+                moment = moment.replace(tzinfo=datetime.timezone.utc)
+            value = polars.lit(moment)
+        elif pyarrow.types.is_date(kind):
+            value = polars.lit(datetime.date.fromisoformat(value))
+        elif pyarrow.types.is_integer(kind):
+            value = polars.lit(int(value))
+        else:
+            value = polars.lit(value)
+        frame = frame.filter(polars.col(column) == value)
+    return frame.select(columns).collect().to_arrow()
+
+
+def read_duckdb(uri, columns, condition):
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    import_extension("delta", con=connection)
+    if uri.startswith("s3://"):
+        import_extension("httpfs", con=connection)
+        endpoint = os.environ["AWS_ENDPOINT_URL"]
+        connection.execute(
+            "CREATE SECRET (TYPE s3, KEY_ID $key, SECRET $secret, REGION $region, ENDPOINT $endpoint,"
+            " URL_STYLE 'path', USE_SSL $ssl)",
+            {
+                "key": os.environ["AWS_ACCESS_KEY_ID"],
+                "secret": os.environ["AWS_SECRET_ACCESS_KEY"],
+                "region": os.environ["AWS_REGION"],
+                "endpoint": endpoint.split("://", 1)[1],
+                "ssl": endpoint.startswith("https://"),
+            },
+        )
+    names = ", ".join(map(quoted, columns))
+    return connection.execute(f"SELECT {names} FROM delta_scan($uri) {condition}", {"uri": uri}).to_arrow_table()
+
+
+def main(command, uri, *rest):
+    if command in ("rows", "find"):
+        columns = json.loads(rest[0])
+        condition, where = "", None
+        if command == "find":
+            column, value = rest[1:]
+            kind = arrow_type(uri, column)
+            condition = f"WHERE {quoted(column)} = {literal(kind, value)}"
+            where = (column, kind, value)
+        return {
+            "deltalake": rows(read_deltalake(uri, columns, condition), columns),
+            "polars": rows(read_polars(uri, columns, where), columns),
+            "duckdb": rows(read_duckdb(uri, columns, condition), columns),
+        }
+    table = open_table(uri)
+    if command == "compact":
+        table.optimize.compact()
+    elif command == "delete":
+        table.delete(rest[0])
+    elif command == "restore":
+        table.restore(int(rest[0]))
+    else:
+        raise SystemExit(__doc__)
+    return {"version": open_table(uri).version()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(*sys.argv[1:])))
