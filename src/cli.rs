@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::job::Job;
 use crate::lake::Lake;
 use crate::{desk, query, run, status};
@@ -151,7 +151,7 @@ fn end(error: &Error) -> u8 {
 }
 
 async fn command(cli: Cli) -> Result<u8> {
-    let job = Job::new(&Config::read(&cli.config)?)?;
+    let job = Job::new(&Config::read(&cli.config)?).at(|| cli.config.display())?;
     for warning in &job.warnings {
         tracing::warn!("{warning}");
     }
@@ -232,7 +232,8 @@ impl Signals {
 /// Ends when the process is asked to stop. Every commit is whole, so it may stop anywhere.
 async fn stopped(signals: Signals) -> Error {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return std::future::pending().await;
     };
     let name = tokio::select! {

@@ -138,9 +138,8 @@ impl Config {
     /// # Errors
     /// A usage error that names the file, the line and the key.
     pub fn read(path: &Path) -> Result<Config> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            Error::usage(format!("{}: {e}; name the configuration with --config FILE", path.display()))
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Error::usage(format!("{}: {e}; name the configuration with --config FILE", path.display())))?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
         Config::parse(&text, folder, |name| std::env::var(name).ok()).map_err(|e| e.at(path.display()))
     }
@@ -190,7 +189,11 @@ fn expand_text(text: &str, is_url: bool, environment: &impl Fn(&str) -> Option<S
             .ok_or_else(|| Error::usage(format!("{text:?}: the environment variable {name} is not set")))?;
         out.push_str(before);
         let in_authority = is_url && out.contains("://") && tail.contains('@');
-        if in_authority { out.extend(percent_encoded(&value)) } else { out.push_str(&value) }
+        if in_authority {
+            out.extend(percent_encoded(&value))
+        } else {
+            out.push_str(&value)
+        }
         rest = tail;
     }
     out.push_str(rest);
@@ -222,7 +225,8 @@ mod tests {
 
     #[test]
     fn a_password_is_percent_encoded_in_a_url_and_nowhere_else() {
-        let config = parse(&format!("{LEAST}[mysql]\nurl = \"mysql://me:${{PW}}@host/\"\n[[table]]\nname = \"a.${{PW}}\""));
+        let config =
+            parse(&format!("{LEAST}[mysql]\nurl = \"mysql://me:${{PW}}@host/\"\n[[table]]\nname = \"a.${{PW}}\""));
         let config = config.unwrap();
         assert_eq!(config.mysql.unwrap().url, "mysql://me:p%40ss%2Fword@host/");
         assert_eq!(config.tables[0].name, "a.p@ss/word");

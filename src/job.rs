@@ -15,6 +15,7 @@ use lakemerge_source::schema::{DatetimeAs, TableSchema};
 
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
+use crate::merge::TableType;
 use crate::storage::{Location, Stores};
 
 /// Everything a command needs to know before it touches a table.
@@ -29,9 +30,13 @@ pub struct Job {
     pub batch_bytes: u64,
     /// Tables and threads at work at once.
     pub parallelism: usize,
+    /// Seconds after which a missing raw file is normal; 0 if it never is.
+    pub raw_retention: u64,
     /// Warnings about the job itself, each said once.
     pub warnings: Vec<String>,
     datetime: DatetimeAs,
+    table_type: TableType,
+    keep_vanished: bool,
     tables: BTreeMap<TableName, TableJob>,
 }
 
@@ -43,6 +48,9 @@ pub struct TableJob {
     pub schema: SchemaFrom,
     pub partition_by: Vec<String>,
     pub datetime: DatetimeAs,
+    pub table_type: TableType,
+    /// True if raw files that are gone mean nothing.
+    pub keep_vanished: bool,
 }
 
 /// Where the types of a table's columns come from.
@@ -85,7 +93,6 @@ impl Job {
             None => Mappings::all(),
         };
         duration(source.late_window.as_deref().unwrap_or("24h"), "source.late_window")?;
-        duration(source.raw_retention.as_deref().unwrap_or("0d"), "source.raw_retention")?;
         let datetime = datetime(config.lake.datetime);
         let warnings = settings.warnings.clone();
         Ok(Job {
@@ -97,7 +104,10 @@ impl Job {
             batch_bytes: bytes(config.run.batch_bytes.as_deref().unwrap_or("256MB"), "run.batch_bytes")?.max(1),
             parallelism: parallelism(config.run.parallelism.as_ref())?,
             warnings,
+            raw_retention: duration(source.raw_retention.as_deref().unwrap_or("0d"), "source.raw_retention")?,
             datetime,
+            table_type: table_type(config.lake.table_type),
+            keep_vanished: source.on_vanished == Some(config::OnVanished::Keep),
             tables: tables(config, datetime)?,
         })
     }
@@ -109,6 +119,8 @@ impl Job {
             schema: SchemaFrom::Unknown,
             partition_by: vec![],
             datetime: self.datetime,
+            table_type: self.table_type,
+            keep_vanished: self.keep_vanished,
         })
     }
 
@@ -170,7 +182,9 @@ fn no_such_column(what: &str, column: &str, schema: &TableSchema) -> Error {
 fn lines_to_add(name: &TableName, why: &str, table: &TableJob) -> Error {
     let mut lines = format!("[[table]]\nname = {:?}\n", name.to_string());
     if table.key.is_none() {
-        lines.push_str("key = [\"…\"]             # the columns that identify a row; not needed if the schema has a PRIMARY KEY\n");
+        lines.push_str(
+            "key = [\"…\"]             # the columns that identify a row; not needed if the schema has a PRIMARY KEY\n",
+        );
     }
     lines.push_str("schema = \"schema.sql\"   # CREATE TABLE statements (a mysqldump works), or \"infer\"");
     Error::usage(format!("{why}; add to the configuration:\n\n{lines}\n"))
@@ -199,6 +213,8 @@ fn tables(config: &Config, datetime_of_all: DatetimeAs) -> Result<BTreeMap<Table
             schema,
             partition_by: table.partition_by.clone(),
             datetime: table.datetime.map_or(datetime_of_all, |d| datetime(Some(d))),
+            table_type: table_type(table.table_type.or(config.lake.table_type)),
+            keep_vanished: table.on_vanished.or(config.source.on_vanished) == Some(config::OnVanished::Keep),
         };
         if tables.insert(name, job).is_some() {
             return Err(Error::usage(format!("{place} stands twice")));
@@ -216,25 +232,20 @@ fn create_tables(config: &Config, file: &str) -> Result<Vec<CreateTable>> {
 /// A setting that changes the outcome and is not carried out is refused by name: to ignore it would be silent.
 fn refuse_what_is_not_carried_out(config: &Config) -> Result<()> {
     let source = &config.source;
-    for policy in std::iter::once((
-        "source".to_string(),
-        (source.on_bad_record, source.on_vanished, source.on_type_change, config.lake.table_type),
-    ))
-    .chain(config.tables.iter().map(|t| {
-        (format!("[[table]] {}", t.name), (t.on_bad_record, t.on_vanished, t.on_type_change, t.table_type))
-    })) {
-        let (place, (bad_record, vanished, type_change, table_type)) = policy;
+    let of_all = ("source".to_string(), (source.on_bad_record, source.on_vanished, source.on_type_change));
+    let of_tables = config.tables.iter().map(|table| {
+        let policies = (table.on_bad_record, table.on_vanished, table.on_type_change);
+        (format!("[[table]] {}", table.name), policies)
+    });
+    for (place, (bad_record, vanished, type_change)) in std::iter::once(of_all).chain(of_tables) {
         if let Some(value) = bad_record.filter(|v| *v != config::OnBadRecord::Stop) {
             return Err(not_yet("on_bad_record", value).at(place));
         }
-        if let Some(value) = vanished.filter(|v| *v != config::OnVanished::Stop) {
+        if let Some(value) = vanished.filter(|v| *v == config::OnVanished::Truncate) {
             return Err(not_yet("on_vanished", value).at(place));
         }
         if let Some(value) = type_change.filter(|v| *v != config::OnTypeChange::Stop) {
             return Err(not_yet("on_type_change", value).at(place));
-        }
-        if let Some(value) = table_type.filter(|v| *v != config::TableType::CopyOnWrite) {
-            return Err(not_yet("table_type", value).at(place));
         }
     }
     for table in &config.tables {
@@ -261,6 +272,13 @@ fn datetime(word: Option<config::Datetime>) -> DatetimeAs {
     match word {
         Some(config::Datetime::Timestamp) => DatetimeAs::Timestamp,
         Some(config::Datetime::TimestampNtz) | None => DatetimeAs::TimestampNtz,
+    }
+}
+
+fn table_type(word: Option<config::TableType>) -> TableType {
+    match word {
+        Some(config::TableType::MergeOnRead) => TableType::MergeOnRead,
+        Some(config::TableType::CopyOnWrite) | None => TableType::CopyOnWrite,
     }
 }
 
@@ -333,9 +351,10 @@ pub fn duration(text: &str, key: &str) -> Result<u64> {
         _ => None,
     };
     let number = trimmed.get(..trimmed.len().saturating_sub(1)).and_then(|n| n.parse::<u64>().ok());
-    number.zip(unit).and_then(|(n, unit)| n.checked_mul(unit)).ok_or_else(|| {
-        Error::usage(format!("{key} = {text:?} is no duration; write one such as \"24h\""))
-    })
+    number
+        .zip(unit)
+        .and_then(|(n, unit)| n.checked_mul(unit))
+        .ok_or_else(|| Error::usage(format!("{key} = {text:?} is no duration; write one such as \"24h\"")))
 }
 
 #[cfg(test)]

@@ -93,7 +93,9 @@ async fn table(job: &Job, lake: &Lake, name: TableName) -> Result<TableStatus> {
     status.pending_bytes = pending.iter().map(|file| file.size).sum();
     status.position = changes.map(|stamp| stamp.to_string());
     status.lag_seconds = Some(match (changes, raw.changes.last().and_then(stamp)) {
-        (Some(reached), Some(newest)) => seconds(newest.to_string()).zip(seconds(reached.to_string())).map_or(0, |(n, r)| (n - r).max(0)),
+        (Some(reached), Some(newest)) => {
+            seconds(newest.to_string()).zip(seconds(reached.to_string())).map_or(0, |(n, r)| (n - r).max(0))
+        }
         (None, Some(newest)) => seconds(newest.to_string()).map_or(0, |n| (Utc::now().timestamp() - n).max(0)),
         (_, None) => 0,
     });
@@ -123,7 +125,10 @@ impl Status {
     /// Aligned columns for people.
     pub fn write_table(&self, out: &mut impl Write) -> Result<()> {
         let text = |value: Option<u64>| value.map_or("-".to_string(), |v| v.to_string());
-        let mut rows = vec![["table", "state", "position", "lag s", "version", "files", "rows", "deleted", "bytes", "pending"].map(String::from)];
+        let mut rows = vec![
+            ["table", "state", "position", "lag s", "version", "files", "rows", "deleted", "bytes", "pending"]
+                .map(String::from),
+        ];
         for table in &self.tables {
             rows.push([
                 table.table.clone(),
@@ -138,8 +143,9 @@ impl Status {
                 table.pending_files.to_string(),
             ]);
         }
-        let widths: Vec<usize> =
-            (0..rows[0].len()).map(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or_default()).collect();
+        let widths: Vec<usize> = (0..rows[0].len())
+            .map(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or_default())
+            .collect();
         for row in &rows {
             let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
             writeln!(out, "{}", cells.join("  ").trim_end()).map_err(Error::definite)?;

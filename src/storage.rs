@@ -57,7 +57,8 @@ impl Stores {
             "file" => {
                 let path = url.to_file_path().map_err(|()| Error::usage(format!("{text} is no local path")))?;
                 // `from_absolute_path` would follow symbolic links only for paths that exist
-                let prefix = Path::from_url_path(url.path()).map_err(|e| Error::usage(format!("{}: {e}", path.display())))?;
+                let prefix =
+                    Path::from_url_path(url.path()).map_err(|e| Error::usage(format!("{}: {e}", path.display())))?;
                 let store = self.store("file", || Ok(Arc::new(LocalFileSystem::new())))?;
                 Ok(Location { url, store, prefix })
             }

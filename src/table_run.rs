@@ -49,18 +49,21 @@ struct Opened {
 
 impl<'a> TableRun<'a> {
     pub fn new(job: &'a Job, engine: &'a Engine, lake: &'a Lake, options: &Options, name: TableName) -> TableRun<'a> {
+        let meant = job.table(&name);
         let wishes = Wishes {
             until: options.until,
             reload: options.reload.contains(&name),
             include_late: options.include_late,
             load_complete: options.load_complete.contains(&name),
             accept_load: options.accept_load.contains(&name),
+            keep_vanished: meant.keep_vanished,
+            expired_before: expired_before(job.raw_retention),
             max_file_size: job.settings.max_file_size * 1024,
             batch_bytes: job.batch_bytes,
         };
         let adopt = options.adopt.contains(&name);
         let report = TableReport::new(name.to_string());
-        TableRun { job, engine, lake, meant: job.table(&name), name, wishes, adopt, report }
+        TableRun { job, engine, lake, meant, name, wishes, adopt, report }
     }
 
     pub fn into_report(self) -> TableReport {
@@ -138,18 +141,24 @@ impl<'a> TableRun<'a> {
         }
         if key_names(&meant) != facts.key {
             let (was, is) = (facts.key.join(", "), key_names(&meant).join(", "));
-            return Err(Error::definite(format!("the table's key is ({was}), the configuration says ({is}); {remedy}")));
+            return Err(Error::definite(format!(
+                "the table's key is ({was}), the configuration says ({is}); {remedy}"
+            )));
         }
         let partition_by = partition_names(&self.meant, &meant.schema);
         if partition_by != table.partition_columns {
             let (was, is) = (table.partition_columns.join(", "), partition_by.join(", "));
-            return Err(Error::definite(format!("the table is partitioned by ({was}), the configuration says ({is}); {remedy}")));
+            return Err(Error::definite(format!(
+                "the table is partitioned by ({was}), the configuration says ({is}); {remedy}"
+            )));
         }
         let types = |schema: &datafusion::arrow::datatypes::Schema| -> Vec<_> {
             schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect()
         };
         if types(&table.schema) != types(&meant.schema.arrow(self.meant.datetime)) {
-            return Err(Error::definite(format!("the table's columns or their types are not those configured; {remedy}")));
+            return Err(Error::definite(format!(
+                "the table's columns or their types are not those configured; {remedy}"
+            )));
         }
         Ok(())
     }
@@ -165,14 +174,20 @@ impl<'a> TableRun<'a> {
             (Next::AcceptLoad, Some(opened)) => self.accept_load(&opened, listing).await,
             (Next::CompleteLoad, Some(opened)) => {
                 let position = Position { load_complete: true, ..opened.ours.position };
-                self.commit(&opened, position, vec![], None, Counts::default()).await
+                self.commit(&opened, position, Merged::nothing(), None).await
             }
             (step, _) => Err(Error::definite(format!("{step:?} has no table to be done to"))),
         }
     }
 
     /// The first part of a load: a new table, or all of a replaced one, in one commit.
-    async fn load(&mut self, files: Vec<RawFile>, complete: bool, old: Option<Opened>, listing: &Listing) -> Result<Outcome> {
+    async fn load(
+        &mut self,
+        files: Vec<RawFile>,
+        complete: bool,
+        old: Option<Opened>,
+        listing: &Listing,
+    ) -> Result<Outcome> {
         let inferred = self.infer(&files).await?;
         let definition = self.meant.definition(&self.name, inferred.as_ref())?;
         let layout = self.layout(&definition)?;
@@ -220,7 +235,13 @@ impl<'a> TableRun<'a> {
     }
 
     /// Files of a load that were not there when its first part was committed.
-    async fn continue_load(&mut self, files: Vec<RawFile>, complete: bool, opened: &Opened, listing: &Listing) -> Result<Outcome> {
+    async fn continue_load(
+        &mut self,
+        files: Vec<RawFile>,
+        complete: bool,
+        opened: &Opened,
+        listing: &Listing,
+    ) -> Result<Outcome> {
         let (definition, layout) = self.defined(opened)?;
         let load_files = files.len() as u64;
         let (rows, read) = self.reading(&definition).load_rows(files).await?;
@@ -228,7 +249,7 @@ impl<'a> TableRun<'a> {
         let mut facts = opened.ours.facts.clone();
         facts.load.extend(read.files);
         let position = Position { load_complete: complete, listed: listing.newest(), ..opened.ours.position };
-        let outcome = self.commit(opened, position, merged.actions, Some(facts), merged.counts).await?;
+        let outcome = self.commit(opened, position, merged, Some(facts)).await?;
         if let Outcome::Committed(_) = outcome {
             self.read(read.counts);
             self.report.load_files += load_files;
@@ -239,10 +260,10 @@ impl<'a> TableRun<'a> {
     async fn changes(&mut self, files: &[RawFile], upto: Stamp, opened: &Opened, listing: &Listing) -> Result<Outcome> {
         let (definition, layout) = self.defined(opened)?;
         let (rows, read) = self.reading(&definition).changes(files).await?;
-        let Merged { actions, counts } = merge(self.engine, &opened.table, &layout, rows, SameKey::LaterStays).await?;
+        let merged = merge(self.engine, &opened.table, &layout, rows, SameKey::LaterStays).await?;
         let position =
             Position { load_complete: true, changes: Some(upto), listed: listing.newest(), ..opened.ours.position };
-        let outcome = self.commit(opened, position, actions, None, counts).await?;
+        let outcome = self.commit(opened, position, merged, None).await?;
         if let Outcome::Committed(_) = outcome {
             self.read(read);
             self.report.change_files += files.len() as u64;
@@ -254,7 +275,7 @@ impl<'a> TableRun<'a> {
     async fn compare(&mut self, files: &[RawFile], opened: &Opened) -> Result<Outcome> {
         let mut facts = opened.ours.facts.clone();
         for file in files {
-            let hash = reading::hash(self.job.raw.store.as_ref(), file).await.at(|| &file.path)?;
+            let hash = reading::hash(self.job.raw.store.as_ref(), file).await.at(|| &file.shown)?;
             let Some(known) = facts.load.iter_mut().find(|known| known.name == file.name) else { continue };
             if known.hash != hash {
                 return Err(next::load_changed(&file.name));
@@ -262,18 +283,20 @@ impl<'a> TableRun<'a> {
             known.tag.clone_from(&file.tag);
         }
         self.report.notes.push("LOAD files were written again with the same content".into());
-        self.commit(opened, opened.ours.position, vec![], Some(facts), Counts::default()).await
+        self.commit(opened, opened.ours.position, Merged::nothing(), Some(facts)).await
     }
 
     async fn accept_load(&mut self, opened: &Opened, listing: &Listing) -> Result<Outcome> {
         let mut facts = opened.ours.facts.clone();
         facts.load.clear();
         for file in &listing.loads {
-            let hash = reading::hash(self.job.raw.store.as_ref(), file).await.at(|| &file.path)?;
+            let hash = reading::hash(self.job.raw.store.as_ref(), file).await.at(|| &file.shown)?;
             facts.load.push(LoadedFile { name: file.name.clone(), size: file.size, tag: file.tag.clone(), hash });
         }
-        self.report.notes.push(format!("{} LOAD files are taken as merged; none was read into the table", facts.load.len()));
-        let outcome = self.commit(opened, opened.ours.position, vec![], Some(facts), Counts::default()).await?;
+        self.report
+            .notes
+            .push(format!("{} LOAD files are taken as merged; none was read into the table", facts.load.len()));
+        let outcome = self.commit(opened, opened.ours.position, Merged::nothing(), Some(facts)).await?;
         self.wishes.accept_load &= outcome == Outcome::Lost;
         Ok(outcome)
     }
@@ -312,13 +335,11 @@ impl<'a> TableRun<'a> {
         &mut self,
         opened: &Opened,
         position: Position,
-        mut actions: Vec<Action>,
+        merged: Merged,
         facts: Option<Facts>,
-        counts: Counts,
     ) -> Result<Outcome> {
-        if let Some(facts) = facts {
-            actions.push(Action::Metadata(create::with_facts(opened.table.snapshot.metadata(), &facts)?));
-        }
+        let Merged { mut actions, counts, vectors } = merged;
+        actions.extend(definition_changes(&opened.table, facts, vectors)?);
         let of_run = json!({ "step": "merge", "read": counts.read, "inserted": counts.inserted, "updated": counts.updated,
                              "deleted": counts.deleted, "netted_away": counts.netted_away });
         let outcome = Commit { actions, position, facts: of_run }.onto(&opened.table).await?;
@@ -372,6 +393,7 @@ impl<'a> TableRun<'a> {
             schema: definition.schema.arrow(self.meant.datetime),
             key: key_names(definition),
             partition_by: partition_names(&self.meant, &definition.schema),
+            table_type: self.meant.table_type,
         })
     }
 
@@ -381,8 +403,35 @@ impl<'a> TableRun<'a> {
             settings: Arc::new(self.job.settings.clone()),
             columns: definition.schema.columns.clone().into(),
             datetime: self.meant.datetime,
+            key: definition.key.clone().into(),
         }
     }
+}
+
+/// The stamp of `seconds` ago; none where files are kept for ever.
+fn expired_before(seconds: u64) -> Option<Stamp> {
+    let age = chrono::TimeDelta::try_seconds(i64::try_from(seconds).ok().filter(|s| *s > 0)?)?;
+    let time = chrono::Utc::now().checked_sub_signed(age)?;
+    time.format("%Y%m%d-%H%M%S000").to_string().parse().ok()
+}
+
+/// The table's new metadata and protocol, where facts change or its first vectors come.
+fn definition_changes(table: &Table, facts: Option<Facts>, vectors: bool) -> Result<Vec<Action>> {
+    let mut metadata = table.snapshot.metadata().clone();
+    let mut actions = vec![];
+    if let Some(facts) = &facts {
+        metadata = create::with_facts(&metadata, facts)?;
+    }
+    let first_vectors = vectors && !create::has_vectors(table);
+    if first_vectors {
+        let (with_vectors, protocol) = create::with_vectors(table, metadata)?;
+        metadata = with_vectors;
+        actions.extend(protocol.map(Action::Protocol));
+    }
+    if facts.is_some() || first_vectors {
+        actions.push(Action::Metadata(metadata));
+    }
+    Ok(actions)
 }
 
 /// A key that the source keeps unique may come twice in a load, since rows change while it runs; another may not.
@@ -405,7 +454,10 @@ fn difference(table: &TableSchema, configured: &TableSchema) -> String {
         match table.columns.iter().find(|c| c.name == column.name) {
             None => return format!("the configured schema has a column {} that the table has not", column.name),
             Some(c) if c.sql_type != column.sql_type => {
-                return format!("column {} is {} in the table and {} in the configured schema", c.name, c.sql_type, column.sql_type);
+                return format!(
+                    "column {} is {} in the table and {} in the configured schema",
+                    c.name, c.sql_type, column.sql_type
+                );
             }
             Some(_) => {}
         }

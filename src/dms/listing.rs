@@ -17,6 +17,8 @@ pub struct RawFile {
     pub name: String,
     pub kind: FileName,
     pub path: Path,
+    /// Its path from `source.url` on, for messages.
+    pub shown: String,
     pub size: u64,
     /// LastModified, in milliseconds since 1970.
     pub modified: i64,
@@ -82,7 +84,7 @@ pub async fn files(raw: &Location, table: &TableName) -> Result<Listing> {
         let name = object.location.filename().unwrap_or_default().to_string();
         match FileName::parse(&name) {
             Some(kind) if depth == 1 => {
-                let file = raw_file(object, name, kind, raw.is_local());
+                let file = raw_file(raw, object, name, kind);
                 match file.kind {
                     FileName::Load(_) => listing.loads.push(file),
                     FileName::Changes(_) => listing.changes.push(file),
@@ -90,7 +92,7 @@ pub async fn files(raw: &Location, table: &TableName) -> Result<Listing> {
             }
             // a zero-byte key may stand for the folder itself
             _ if object.size == 0 && depth <= 1 && name == table.table => {}
-            _ => listing.strangers.push(object.location.to_string()),
+            _ => listing.strangers.push(shown(raw, &object.location)),
         }
     }
     listing.loads.sort_by_key(|file| file.kind);
@@ -100,10 +102,23 @@ pub async fn files(raw: &Location, table: &TableName) -> Result<Listing> {
     Ok(listing)
 }
 
-fn raw_file(object: ObjectMeta, name: String, kind: FileName, local: bool) -> RawFile {
+/// A path from `source.url` on.
+fn shown(raw: &Location, path: &Path) -> String {
+    path.prefix_match(&raw.prefix).map_or_else(|| path.to_string(), |parts| Path::from_iter(parts).to_string())
+}
+
+fn raw_file(raw: &Location, object: ObjectMeta, name: String, kind: FileName) -> RawFile {
     let written_at = object.last_modified.timestamp_nanos_opt().unwrap_or_default().to_string();
-    let tag = if local { written_at } else { object.e_tag.unwrap_or(written_at) };
-    RawFile { name, kind, path: object.location, size: object.size, modified: object.last_modified.timestamp_millis(), tag }
+    let tag = if raw.is_local() { written_at } else { object.e_tag.unwrap_or(written_at) };
+    RawFile {
+        name,
+        kind,
+        shown: shown(raw, &object.location),
+        path: object.location,
+        size: object.size,
+        modified: object.last_modified.timestamp_millis(),
+        tag,
+    }
 }
 
 /// Two files of one name, such as `LOAD00000001.csv` beside `LOAD00000001.csv.gz`, have no order.
@@ -111,7 +126,7 @@ fn twice(files: &[RawFile]) -> Result<()> {
     match files.windows(2).find(|pair| pair[0].kind == pair[1].kind) {
         Some(pair) => Err(Error::definite(format!(
             "{} and {} stand for the same file of the task; remove one of them",
-            pair[0].path, pair[1].path
+            pair[0].shown, pair[1].shown
         ))),
         None => Ok(()),
     }

@@ -27,6 +27,10 @@ pub struct Wishes {
     pub reload: bool,
     pub include_late: bool,
     pub load_complete: bool,
+    /// Raw files that are gone mean nothing.
+    pub keep_vanished: bool,
+    /// Files older than this are expected to be gone one day.
+    pub expired_before: Option<Stamp>,
     /// Take the LOAD files as they are now as the ones that were read.
     pub accept_load: bool,
     pub max_file_size: u64,
@@ -37,16 +41,27 @@ pub struct Wishes {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// The first files of a load, into a table that is new or replaced.
-    Load { files: Vec<RawFile>, complete: bool },
+    Load {
+        files: Vec<RawFile>,
+        complete: bool,
+    },
     /// Files of a load that was under way.
-    ContinueLoad { files: Vec<RawFile>, complete: bool },
+    ContinueLoad {
+        files: Vec<RawFile>,
+        complete: bool,
+    },
     /// LOAD files of another tag but the same size: a reload only if their content differs.
-    Compare { files: Vec<RawFile> },
+    Compare {
+        files: Vec<RawFile>,
+    },
     /// Nothing but a note of the LOAD files as they are.
     AcceptLoad,
     /// Nothing but a note that the load is complete.
     CompleteLoad,
-    Changes { files: Vec<RawFile>, upto: Stamp },
+    Changes {
+        files: Vec<RawFile>,
+        upto: Stamp,
+    },
     Nothing,
 }
 
@@ -70,16 +85,14 @@ pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Re
     if wishes.accept_load {
         return Ok(Next::AcceptLoad);
     }
+    vanished(listing, reached, wishes)?;
     if let Some(step) = changed_load(listing, reached)? {
         return Ok(step);
     }
     let new: Vec<_> = new_loads(listing, reached.load);
     if !new.is_empty() {
         if reached.position.load_complete || reached.position.changes.is_some() {
-            return Err(Error::definite(format!(
-                "{} came after the full load was complete; {REMEDIES}",
-                names(&new)
-            )));
+            return Err(Error::definite(format!("{} came after the full load was complete; {REMEDIES}", names(&new))));
         }
         return Ok(Next::ContinueLoad { files: new, complete });
     }
@@ -102,12 +115,33 @@ fn load_is_complete(listing: &Listing, max_file_size: u64) -> bool {
     !listing.changes.is_empty() || listing.loads.last().is_some_and(|last| last.size < max_file_size)
 }
 
+/// A TRUNCATE of the source makes DMS delete all files of the table, so the files that were read last must still be
+/// there, whatever came after them (T-A10).
+fn vanished(listing: &Listing, reached: &Reached, wishes: &Wishes) -> Result<()> {
+    let expired = wishes.expired_before.is_some_and(|before| reached.position.changes.is_none_or(|last| last < before));
+    if wishes.keep_vanished || expired {
+        return Ok(());
+    }
+    let last = reached.position.changes.filter(|last| !listing.changes.iter().any(|file| stamp(file) == Some(*last)));
+    let first_load = || {
+        let first = reached.load.first().filter(|first| !listing.loads.iter().any(|file| file.name == first.name))?;
+        wishes.expired_before.is_none().then(|| first.name.clone())
+    };
+    let Some(gone) = last.map(|last| format!("change file {last}")).or_else(first_load) else { return Ok(()) };
+    Err(Error::definite(format!(
+        "{gone}, which is merged, is gone: if the source was truncated, --reload TABLE rebuilds the table from the files \
+         that are there; if files expire, set raw_retention; if they were removed by hand, set on_vanished = \"keep\""
+    )))
+}
+
 fn changed_load(listing: &Listing, reached: &Reached) -> Result<Option<Next>> {
     let by_name: HashMap<_, _> = reached.load.iter().map(|file| (file.name.as_str(), file)).collect();
     let changed: Vec<_> = listing
         .loads
         .iter()
-        .filter(|file| by_name.get(file.name.as_str()).is_some_and(|read| read.size != file.size || read.tag != file.tag))
+        .filter(|file| {
+            by_name.get(file.name.as_str()).is_some_and(|read| read.size != file.size || read.tag != file.tag)
+        })
         .cloned()
         .collect();
     if let Some(file) = changed.iter().find(|file| by_name[file.name.as_str()].size != file.size) {
@@ -186,6 +220,7 @@ mod tests {
             name: name.to_string(),
             kind: FileName::parse(name).unwrap(),
             path: name.into(),
+            shown: name.to_string(),
             size: 10,
             modified,
             tag: modified.to_string(),
@@ -265,6 +300,17 @@ mod tests {
         let load = loaded(1);
         let error = next(&bigger, Some(&Reached { position: at(None, 1), load: &load }), &wishes()).unwrap_err();
         assert!(error.to_string().contains("--reload TABLE"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_was_merged_and_is_gone_stops_the_table() {
+        let error = check(&[(LOAD, 1), (B, 3)], at(Some(A), 2), &wishes()).unwrap_err().to_string();
+        assert!(error.contains("20240101-000000001, which is merged, is gone"), "{error}");
+        assert!(check(&[(A, 2), (B, 3)], at(Some(A), 2), &wishes()).is_err());
+        let keep = Wishes { keep_vanished: true, ..wishes() };
+        assert_eq!(check(&[(B, 3)], at(Some(A), 2), &keep).unwrap(), [B]);
+        let expired = Wishes { expired_before: stamp(&file(B, 0)), ..wishes() };
+        assert_eq!(check(&[(B, 3)], at(Some(A), 2), &expired).unwrap(), [B]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
 use lakemerge_source::dms::names::decompress;
-use lakemerge_source::dms::records::{FileKind, Operation, RecordError, RecordReader};
+use lakemerge_source::dms::records::{FileKind, Operation, RecordError, RecordReader, Rows};
 use lakemerge_source::dms::settings::S3Settings;
 use lakemerge_source::infer::Inference;
 use lakemerge_source::schema::{Column, DatetimeAs, TableSchema};
@@ -33,6 +33,8 @@ pub struct Reading {
     pub settings: Arc<S3Settings>,
     pub columns: Arc<[Column]>,
     pub datetime: DatetimeAs,
+    /// The numbers of the key's columns.
+    pub key: Arc<[usize]>,
 }
 
 /// Typed rows with their operations, in the order of the source.
@@ -87,7 +89,7 @@ impl Reading {
         let mut rows = vec![];
         let mut reader = self.reader(file, FileKind::Changes, std::io::Cursor::new(content));
         while let Some(more) = reader.next(ROWS).map_err(|e| at(file, e))? {
-            counts.zero_dates += more.zero_dates;
+            counts.zero_dates += self.zero_dates(file, &more)?;
             rows.push(ChangeRows { columns: more.columns, operations: more.operations });
         }
         counts.records = reader.records();
@@ -131,7 +133,7 @@ impl Reading {
         let mut counts = ReadCounts { bytes: file.size, ..ReadCounts::default() };
         let mut reader = self.reader(file, FileKind::Load, content);
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
-            counts.zero_dates += rows.zero_dates;
+            counts.zero_dates += self.zero_dates(file, &rows)?;
             if steps.blocking_send(Ok(LoadStep::Rows(rows.columns))).is_err() {
                 return Err(Error::transient("the load was given up"));
             }
@@ -140,14 +142,35 @@ impl Reading {
         if counts.records == 0 && !self.settings.add_column_name {
             return Err(Error::definite(format!(
                 "{}: an empty LOAD file, but DMS writes none for a table without rows; was it cut while it was copied?",
-                file.path
+                file.shown
             )));
         }
-        let loaded = LoadedFile { name: file.name.clone(), size: file.size, tag: file.tag.clone(), hash: digest.hash() };
+        let loaded =
+            LoadedFile { name: file.name.clone(), size: file.size, tag: file.tag.clone(), hash: digest.hash() };
         steps.blocking_send(Ok(LoadStep::File(loaded, counts))).map_err(|_| Error::transient("the load was given up"))
     }
 
-    fn reader(&self, file: &RawFile, kind: FileKind, content: impl Read + Send + 'static) -> RecordReader<Box<dyn Read + Send>> {
+    /// Counts zero dates, which become NULL; in a key two of them would become one row.
+    fn zero_dates(&self, file: &RawFile, rows: &Rows) -> Result<u64> {
+        if let Some(column) = self.key.iter().find(|&&column| rows.zero_dates[column] > 0) {
+            return Err(Error::definite(format!(
+                "{}, records {} to {}: key column {} holds a zero date, which no calendar has, and as NULL different keys \
+                 would become one; configure a key without it, or mend the value in the source",
+                file.shown,
+                rows.first_record,
+                rows.first_record + rows.operations.len() as u64 - 1,
+                self.columns[*column].name,
+            )));
+        }
+        Ok(rows.zero_dates.iter().sum())
+    }
+
+    fn reader(
+        &self,
+        file: &RawFile,
+        kind: FileKind,
+        content: impl Read + Send + 'static,
+    ) -> RecordReader<Box<dyn Read + Send>> {
         let content = decompress(&file.name, content);
         RecordReader::new(content, &self.settings, kind, Arc::clone(&self.columns), self.datetime)
     }
@@ -188,7 +211,7 @@ fn at(file: &RawFile, error: RecordError) -> Error {
         },
         other => Error::definite(other),
     }
-    .at(&file.path)
+    .at(&file.shown)
 }
 
 impl LoadRead {

@@ -53,9 +53,8 @@ impl Commit {
     async fn write(self, log: &LogStoreRef, version: u64) -> Result<Outcome> {
         pause_before_commit().await;
         let id = Uuid::new_v4();
-        let app_metadata = HashMap::from([
-            ("lakemerge".to_string(), json!({ "commit": id.to_string(), "facts": self.facts })),
-        ]);
+        let app_metadata =
+            HashMap::from([("lakemerge".to_string(), json!({ "commit": id.to_string(), "facts": self.facts }))]);
         let transactions = self.position.transactions(version);
         let entry = CommitData::new(self.actions, operation(), app_metadata, transactions)
             .get_bytes()

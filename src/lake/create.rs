@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use buoyant_kernel::table_features::TableFeature;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::{Action, Metadata, MetadataExt, Protocol, StructType, new_metadata};
@@ -15,6 +16,36 @@ use crate::error::{Error, Result};
 const EXACT_DIGITS: u8 = 15;
 /// As many columns as other writers keep statistics of by default.
 const STATISTICS_COLUMNS: usize = 32;
+
+const VECTORS: &str = "delta.enableDeletionVectors";
+
+/// The metadata and protocol under which `table` may have deletion vectors, if it may not yet.
+pub fn with_vectors(table: &Table, metadata: Metadata) -> Result<(Metadata, Option<Protocol>)> {
+    let protocol = table.snapshot.protocol();
+    let has_feature = protocol.writer_features().is_some_and(|f| f.contains(&TableFeature::DeletionVectors));
+    let metadata = metadata.add_config_key(VECTORS.to_string(), "true".to_string())?;
+    if has_feature {
+        return Ok((metadata, None));
+    }
+    // a protocol of features names also those that the old version number stood for
+    let names = |features: Option<&[TableFeature]>| -> Vec<String> {
+        features.unwrap_or_default().iter().map(ToString::to_string).collect()
+    };
+    let (mut readers, mut writers) = (names(protocol.reader_features()), names(protocol.writer_features()));
+    if protocol.min_writer_version() < 7 {
+        writers.extend(["appendOnly", "invariants"].map(String::from));
+    }
+    readers.push("deletionVectors".into());
+    writers.push("deletionVectors".into());
+    let protocol =
+        json!({"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": readers, "writerFeatures": writers});
+    Ok((metadata, Some(serde_json::from_value(protocol)?)))
+}
+
+/// True if the table already may have deletion vectors.
+pub fn has_vectors(table: &Table) -> bool {
+    table.snapshot.metadata().configuration().get(VECTORS).is_some_and(|value| value == "true")
+}
 
 /// A new table's protocol: the lowest that its columns allow.
 pub fn protocol(schema: &Schema) -> Result<Protocol> {

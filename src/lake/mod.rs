@@ -116,7 +116,8 @@ mod tests {
 
     #[test]
     fn every_name_has_a_folder_of_its_own_that_tells_it() {
-        let names = ["orders", "Orders", "_hidden", ".hidden", "a/b", "..", "a%b", "a%25b", "größe", "a b", "x.y", "x_y"];
+        let names =
+            ["orders", "Orders", "_hidden", ".hidden", "a/b", "..", "a%b", "a%25b", "größe", "a b", "x.y", "x_y"];
         let mut folders = std::collections::HashSet::new();
         for name in names {
             let url = escape(name);

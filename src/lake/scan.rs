@@ -93,7 +93,12 @@ impl Scan {
     /// A plan of at most `partitions` streams; within one file rows come in file order. It can be executed once (E-10).
     ///
     /// `columns` are numbers in [`Scan::schema`].
-    pub fn plan(&self, columns: Option<&Vec<usize>>, limit: Option<usize>, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    pub fn plan(
+        &self,
+        columns: Option<&Vec<usize>>,
+        limit: Option<usize>,
+        partitions: usize,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let table = &self.table;
         let (partition_fields, file_fields): (Vec<_>, Vec<_>) =
             table.schema.fields().iter().cloned().partition(|f| table.is_partition_column(f.name()));
@@ -128,7 +133,12 @@ impl Scan {
         Ok(DataSourceExec::from_data_source(config))
     }
 
-    fn partitioned(&self, number: usize, partition_fields: &[Arc<Field>], file_schema: &Schema) -> Result<PartitionedFile> {
+    fn partitioned(
+        &self,
+        number: usize,
+        partition_fields: &[Arc<Field>],
+        file_schema: &Schema,
+    ) -> Result<PartitionedFile> {
         let file = &self.table.files[number];
         let mut partitioned = PartitionedFile::new_from_meta(ObjectMeta {
             location: full_path(&self.table, file)?,
@@ -145,10 +155,8 @@ impl Scan {
         let file_number = i32::try_from(number).map_err(|_| Error::definite("a table of more than 2^31 files"))?;
         partitioned.partition_values.push(ScalarValue::Int32(Some(file_number)));
         if let Some(dead) = self.dead.get(&number) {
-            let rows = file.num_records().ok_or_else(|| {
-                Error::definite(format!("{}: the log does not say how many rows the file has", file.path()))
-            })?;
-            partitioned = partitioned.with_extension(ParquetRowSelection::new(all_but(dead, rows as u64)));
+            let selection = all_but(dead, physical_rows(file)?);
+            partitioned = partitioned.with_extension(ParquetRowSelection::new(selection));
         }
         Ok(partitioned.with_statistics(Arc::new(statistics(file, file_schema))))
     }
@@ -222,13 +230,21 @@ fn partition_value(text: Option<&str>, data_type: &DataType) -> Result<ScalarVal
 }
 
 /// The rows of `file` that its deletion vector marks.
-async fn dead_rows(table: &Table, file: usize) -> Result<Option<RoaringTreemap>> {
+pub async fn dead_rows(table: &Table, file: usize) -> Result<Option<RoaringTreemap>> {
     let Some(vector) = table.files[file].deletion_vector_descriptor() else { return Ok(None) };
     let vector = buoyant_kernel::actions::deletion_vector::DeletionVectorDescriptor::try_from(vector)
         .map_err(|e| Error::definite(format!("deletion vector of {}: {e}", table.files[file].path())))?;
     let (engine, root) = (table.log.engine(None), table.log.root_url().clone());
     let rows = tokio::task::spawn_blocking(move || vector.read(engine.storage_handler(), &root)).await?;
     Ok(Some(rows.map_err(|e| Error::definite(format!("deletion vector of {}: {e}", table.files[file].path())))?))
+}
+
+/// How many rows lie in a file, dead ones included.
+pub fn physical_rows(file: &LogicalFileView) -> Result<u64> {
+    let rows = file
+        .num_records()
+        .ok_or_else(|| Error::definite(format!("{}: the log does not say how many rows the file has", file.path())))?;
+    Ok(rows as u64)
 }
 
 /// A selection of all `rows` but `dead`.
@@ -261,7 +277,10 @@ fn store_url(table: &Table) -> Result<ObjectStoreUrl> {
 /// A file's path from the root of its store.
 fn full_path(table: &Table, file: &LogicalFileView) -> Result<Path> {
     if file.path().contains("://") {
-        return Err(Error::definite(format!("{}: a data file outside of its table (a shallow clone) is not read", file.path())));
+        return Err(Error::definite(format!(
+            "{}: a data file outside of its table (a shallow clone) is not read",
+            file.path()
+        )));
     }
     let root = Path::from_url_path(table.log.root_url().path()).map_err(Error::definite)?;
     let path = format!("{root}/{}", file.object_store_path());

@@ -31,14 +31,18 @@ pub fn of_file(footer: &ParquetMetaData, schema: &Schema, columns: &[&str]) -> R
         let null_count: u64 = counts.values().iter().sum();
         nulls.insert((*column).to_string(), json!(null_count));
         // a row group of NULLs alone has no bounds and needs none
-        let empty: Vec<bool> =
-            groups.iter().zip(counts.values()).map(|(group, nulls)| u64::try_from(group.num_rows()).is_ok_and(|n| n == *nulls)).collect();
+        let empty: Vec<bool> = groups
+            .iter()
+            .zip(counts.values())
+            .map(|(group, nulls)| u64::try_from(group.num_rows()).is_ok_and(|n| n == *nulls))
+            .collect();
         let mins = converter.row_group_mins(groups.iter().copied())?;
         let maxes = converter.row_group_maxes(groups.iter().copied())?;
         if let Some(bound) = extreme(&mins, &empty, std::cmp::Ordering::Less)?.and_then(|v| as_json(&v, Round::Down)) {
             least.insert((*column).to_string(), bound);
         }
-        if let Some(bound) = extreme(&maxes, &empty, std::cmp::Ordering::Greater)?.and_then(|v| as_json(&v, Round::Up)) {
+        if let Some(bound) = extreme(&maxes, &empty, std::cmp::Ordering::Greater)?.and_then(|v| as_json(&v, Round::Up))
+        {
             most.insert((*column).to_string(), bound);
         }
     }

@@ -94,9 +94,8 @@ impl Table {
             let Some(entry) = self.log.read_commit_entry(version).await? else { break };
             let commit = read_commit(version, &entry)?;
             if commit.transactions.get(VERSION).and_then(|v| u64::try_from(*v).ok()) == Some(version) {
-                let position = Position::from_transactions(&commit.transactions).ok_or_else(|| {
-                    Error::definite(format!("version {version} holds only a part of its position"))
-                })?;
+                let position = Position::from_transactions(&commit.transactions)
+                    .ok_or_else(|| Error::definite(format!("version {version} holds only a part of its position")))?;
                 return Ok(Some(Ours { position, facts, version, foreign }));
             }
             if commit.changes_rows && foreign.is_none() {
@@ -110,9 +109,12 @@ impl Table {
             }
         }
         let version = values.get(VERSION).and_then(|v| u64::try_from(*v).ok());
-        Ok(Position::from_transactions(&values)
-            .zip(version)
-            .map(|(position, version)| Ours { position, facts, version, foreign }))
+        Ok(Position::from_transactions(&values).zip(version).map(|(position, version)| Ours {
+            position,
+            facts,
+            version,
+            foreign,
+        }))
     }
 
     /// Refuses what a commit of ours could not keep true, by name.
@@ -122,7 +124,12 @@ impl Table {
             .map_err(|e| Error::definite(format!("this table cannot be written: {e}")))?;
         let configuration = self.snapshot.metadata().configuration();
         let on = |key: &str| configuration.get(key).is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        for key in ["delta.enableChangeDataFeed", "delta.enableRowTracking", "delta.appendOnly", "delta.enableInCommitTimestamps"] {
+        for key in [
+            "delta.enableChangeDataFeed",
+            "delta.enableRowTracking",
+            "delta.appendOnly",
+            "delta.enableInCommitTimestamps",
+        ] {
             if on(key) {
                 return Err(refused(key));
             }
@@ -151,8 +158,11 @@ fn dead(file: &LogicalFileView) -> u64 {
 
 /// The columns without metadata of other tools, all nullable: what a file lacks is read as NULL.
 fn plain(schema: &Schema) -> SchemaRef {
-    let fields: Vec<_> =
-        schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true).with_metadata(HashMap::new())).collect();
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_nullable(true).with_metadata(HashMap::new()))
+        .collect();
     Arc::new(Schema::new(fields))
 }
 

@@ -36,7 +36,12 @@ pub struct Loaded {
 }
 
 /// Writes the rows of `steps`. Nothing is committed.
-pub async fn load(engine: &Engine, layout: &Layout, steps: mpsc::Receiver<Result<LoadStep>>, same_key: SameKey) -> Result<Loaded> {
+pub async fn load(
+    engine: &Engine,
+    layout: &Layout,
+    steps: mpsc::Receiver<Result<LoadStep>>,
+    same_key: SameKey,
+) -> Result<Loaded> {
     let read = Arc::new(Mutex::new(LoadRead::default()));
     let source = Arc::new(Incoming::new(layout, steps, Arc::clone(&read)));
     let table = StreamingTable::try_new(Arc::clone(&source.schema), vec![source])?;
@@ -87,7 +92,11 @@ impl PartitionStream for Incoming {
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner).take();
         let start = Numbering { steps, next: 0, schema: Arc::clone(&self.schema), read: Arc::clone(&self.read) };
-        let rows = futures::stream::try_unfold(start, |mut this| async move { Ok(this.next().await?.map(|batch| (batch, this))) });
+        let rows =
+            futures::stream::try_unfold(
+                start,
+                |mut this| async move { Ok(this.next().await?.map(|batch| (batch, this))) },
+            );
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
     }
 }
@@ -157,7 +166,11 @@ impl<'a> Doubles<'a> {
             self.double(&batch.slice(i, 1), &batch.slice(i + 1, 1))?;
         }
         let before_last = batch.slice(0, last);
-        sure.push(if stays.contains(&false) { filter_record_batch(&before_last, &BooleanArray::from(stays))? } else { before_last });
+        sure.push(if stays.contains(&false) {
+            filter_record_batch(&before_last, &BooleanArray::from(stays))?
+        } else {
+            before_last
+        });
         self.held = Some((keys.row(last).owned(), batch.slice(last, 1)));
         Ok(sure)
     }

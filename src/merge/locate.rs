@@ -38,8 +38,7 @@ pub async fn locate(engine: &Engine, table: &Table, key: &[String], keys: &Recor
     let target = Scan::new(table, candidates).await?.with_addresses();
     session.register_table("target", Arc::new(ScanProvider(target)))?;
     session.register_table("changes", Arc::new(MemTable::try_new(keys.schema(), vec![vec![keys.clone()]])?))?;
-    let same_key: Vec<_> =
-        key.iter().map(|k| format!("(c.{0} IS NOT DISTINCT FROM t.{0})", quoted(k))).collect();
+    let same_key: Vec<_> = key.iter().map(|k| format!("(c.{0} IS NOT DISTINCT FROM t.{0})", quoted(k))).collect();
     let statement = include_str!("../../sql/locate.sql").replace("{same_key}", &same_key.join(" AND "));
     let mut found = session.sql(&statement).await?.execute_stream().await?;
     let mut located = Located::default();

@@ -5,6 +5,7 @@ pub mod load;
 pub mod locate;
 pub mod net;
 pub mod rewrite;
+pub mod vectors;
 pub mod write;
 
 use deltalake::kernel::Action;
@@ -37,6 +38,24 @@ pub struct Counts {
 pub struct Merged {
     pub actions: Vec<Action>,
     pub counts: Counts,
+    /// True if deletion vectors are among the actions.
+    pub vectors: bool,
+}
+
+impl Merged {
+    /// For a commit that changes no row.
+    pub fn nothing() -> Merged {
+        Merged { actions: vec![], counts: Counts::default(), vectors: false }
+    }
+}
+
+/// What happens to the files that hold located rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableType {
+    /// They are written again without the rows.
+    CopyOnWrite,
+    /// The rows are marked in a deletion vector.
+    MergeOnRead,
 }
 
 /// What two changes of one key, or a change of a row that is there, mean.
@@ -49,21 +68,40 @@ pub enum SameKey {
 }
 
 /// Merges `changes`, which are in the order of the source, into `table`.
-pub async fn merge(engine: &Engine, table: &Table, layout: &Layout, changes: Vec<ChangeRows>, same_key: SameKey) -> Result<Merged> {
+pub async fn merge(
+    engine: &Engine,
+    table: &Table,
+    layout: &Layout,
+    changes: Vec<ChangeRows>,
+    same_key: SameKey,
+) -> Result<Merged> {
     let net = net::net(engine, layout, changes).await?;
     let located = locate::locate(engine, table, &layout.key, &net.keys).await?;
     if same_key == SameKey::Refuse && (net.netted_away > 0 || !located.changes.is_empty()) {
         return Err(load::double_key_across_runs(layout, &net, &located.changes)?);
     }
     let counts = count(&net, &located.changes);
-    if net.upserts.is_empty() && located.rows.is_empty() {
-        return Ok(Merged { actions: vec![], counts });
-    }
-    let rewritten = rewrite::rewrite(engine, table, layout, &located.rows, net.upserts).await?;
-    let removed: Vec<_> = located.rows.keys().map(|&file| Action::Remove(table.files[file].remove_action(true))).collect();
-    let counts = Counts { files_added: rewritten.len() as u64, files_removed: removed.len() as u64, ..counts };
-    let actions = removed.into_iter().chain(rewritten.into_iter().map(Action::Add)).collect();
-    Ok(Merged { actions, counts })
+    let (mut actions, added) = match layout.table_type {
+        TableType::CopyOnWrite => {
+            let added = rewrite::rewrite(engine, table, layout, &located.rows, net.upserts).await?;
+            let removed = located.rows.keys().map(|&file| Action::Remove(table.files[file].remove_action(true)));
+            (removed.collect::<Vec<_>>(), added)
+        }
+        TableType::MergeOnRead => {
+            let (marked, added) =
+                tokio::try_join!(vectors::mark(table, &located.rows), write::append(layout, net.upserts))?;
+            (marked, added)
+        }
+    };
+    let vectors = actions.iter().any(|action| matches!(action, Action::Add(_)));
+    actions.extend(added.into_iter().map(Action::Add));
+    let of_kind = |is: fn(&Action) -> bool| actions.iter().filter(|action| is(action)).count() as u64;
+    let counts = Counts {
+        files_added: of_kind(|action| matches!(action, Action::Add(_))),
+        files_removed: of_kind(|action| matches!(action, Action::Remove(_))),
+        ..counts
+    };
+    Ok(Merged { actions, counts, vectors })
 }
 
 fn count(net: &Net, located: &RoaringTreemap) -> Counts {

@@ -87,7 +87,12 @@ fn places(changes: &[ChangeRows], numbers: &[u64]) -> Vec<(usize, usize)> {
     places
 }
 
-fn keys_of(layout: &Layout, batches: &[&RecordBatch], places: &[(usize, usize)], numbers: &[u64]) -> Result<RecordBatch> {
+fn keys_of(
+    layout: &Layout,
+    batches: &[&RecordBatch],
+    places: &[(usize, usize)],
+    numbers: &[u64],
+) -> Result<RecordBatch> {
     let keys: Vec<_> = batches
         .iter()
         .map(|batch| RecordBatch::try_new(Arc::new(Schema::new(layout.key_fields())), layout.key_columns(batch)))

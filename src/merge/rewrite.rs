@@ -19,7 +19,7 @@ use crate::lake::table::Table;
 /// a single file; beyond it each file is rewritten in its own order and the new rows are sorted apart.
 const SMALL: u64 = 32 << 20;
 
-/// Writes the files that replace those that `located` names.
+/// Writes the files that replace those that `located` names, and the new rows.
 pub async fn rewrite(
     engine: &Engine,
     table: &Table,

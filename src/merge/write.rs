@@ -20,6 +20,7 @@ use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use uuid::Uuid;
 
+use super::TableType;
 use crate::error::{Error, Result};
 use crate::lake::create::statistics_columns;
 use crate::lake::stats;
@@ -37,6 +38,16 @@ pub struct Layout {
     pub schema: SchemaRef,
     pub key: Vec<String>,
     pub partition_by: Vec<String>,
+    pub table_type: TableType,
+}
+
+/// Writes rows that are sorted by partition into files of their own.
+pub async fn append(layout: &Layout, rows: Vec<RecordBatch>) -> Result<Vec<Add>> {
+    let mut writer = Writer::new(layout);
+    for batch in rows {
+        writer.write(&batch).await?;
+    }
+    writer.close().await
 }
 
 impl Layout {
@@ -188,7 +199,9 @@ fn partition_text(value: &ScalarValue) -> Result<Option<String>> {
             ));
         }
         ScalarValue::Utf8(Some(text)) => text,
-        other => return Err(Error::definite(format!("a partition value of type {} has no text form", other.data_type()))),
+        other => {
+            return Err(Error::definite(format!("a partition value of type {} has no text form", other.data_type())));
+        }
     };
     Ok(Some(match value {
         ScalarValue::TimestampMicrosecond(..) => text.replacen('T', " ", 1).trim_end_matches('Z').to_string(),
@@ -196,12 +209,18 @@ fn partition_text(value: &ScalarValue) -> Result<Option<String>> {
     }))
 }
 
-/// The folder of a partition, in Hive's form. It is for people alone: the log holds the value, so what a path would
-/// read otherwise may become `_`.
+/// The folder of a partition, in Hive's form: some readers take the value from there. A byte that a path reads
+/// otherwise is `%XX`, which the log then encodes once more.
 fn folder(name: &str, value: &ScalarValue) -> Result<String> {
-    let plain = |text: &str| -> String {
-        text.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' }).collect()
-    };
-    let text = partition_text(value)?.map_or("__HIVE_DEFAULT_PARTITION__".to_string(), |text| plain(&text));
-    Ok(format!("{}={text}/", plain(name)))
+    let text = partition_text(value)?.map_or("__HIVE_DEFAULT_PARTITION__".to_string(), |text| escaped(&text));
+    Ok(format!("{}={text}/", escaped(name)))
+}
+
+fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
 }

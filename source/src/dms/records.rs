@@ -42,9 +42,9 @@ pub struct Rows {
     pub operations: Vec<Operation>,
     /// The number of the first row's record in its file, from 1; a header is not a record.
     pub first_record: u64,
-    /// The values that were zero dates and became NULL: `0000-00-00` with or without a time, a date whose month or day
+    /// For each column how many values were zero dates and became NULL: `0000-00-00` with or without a time, a date whose month or day
     /// is zero, and an empty field of a `DATE`, `DATETIME` or `TIMESTAMP` that is NOT NULL.
-    pub zero_dates: u64,
+    pub zero_dates: Vec<u64>,
 }
 
 /// Why a file cannot be read on. The file itself is named by whoever opened it.
@@ -274,10 +274,20 @@ impl<R: Read> RecordReader<R> {
 
     fn wrong_count(&self, expected: usize) -> RecordError {
         let (record, count) = (self.records, self.fields.count);
+        // the commonest of mistakes in a job's first run
+        let hint = match (self.kind, self.layout.has_operation) {
+            (FileKind::Load, true) if count + 1 == expected => {
+                "; does the endpoint set IncludeOpForFullLoad? Without it a LOAD file has no Op"
+            }
+            (FileKind::Load, false) if count == expected + 1 => {
+                "; if the endpoint sets IncludeOpForFullLoad, a LOAD file begins with an Op, and s3_settings must say so"
+            }
+            _ => "",
+        };
         if count > expected {
-            return RecordError::bad(record, format!("it has {count} fields and {expected} are expected"));
+            return RecordError::bad(record, format!("it has {count} fields and {expected} are expected{hint}"));
         }
-        let reason = format!("is missing: the record has {count} of {expected} fields");
+        let reason = format!("is missing: the record has {count} of {expected} fields{hint}");
         RecordError::Bad { record, column: self.name(count), value: None, reason }
     }
 
@@ -291,12 +301,13 @@ impl<R: Read> RecordReader<R> {
     }
 
     fn batch(&mut self, operations: Vec<Operation>, first_record: u64) -> Result<Rows, RecordError> {
-        let (mut arrays, mut zero_dates) = (Vec::with_capacity(self.values.len()), 0);
+        let (mut arrays, mut zero_dates) =
+            (Vec::with_capacity(self.values.len()), Vec::with_capacity(self.values.len()));
         let inner = |error: arrow::error::ArrowError| RecordError::bad(first_record, error.to_string());
         for values in &mut self.values {
             let (array, zeros) = values.finish().map_err(inner)?;
             arrays.push(array);
-            zero_dates += zeros;
+            zero_dates.push(zeros);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(operations.len()));
         let columns = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(inner)?;
