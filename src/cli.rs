@@ -12,7 +12,6 @@ use lakemerge_source::position::Stamp;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
-use crate::engine::Engine;
 use crate::error::{At, Error, Result};
 use crate::job::Job;
 use crate::lake::Lake;
@@ -192,7 +191,7 @@ async fn ask(job: &Job, args: QueryArgs) -> Result<u8> {
         QueryFormat::Json => query::Format::Json,
         QueryFormat::Ndjson => query::Format::Ndjson,
     };
-    let engine = Engine::new(job)?;
+    let engine = job.engine()?;
     let tables = Arc::new(desk::LakeTables(Lake::new(job.lake.clone())));
     let request = query::Request { input, format, output: args.output };
     query::run(engine.session_with(engine.config()), tables, request).await?;

@@ -7,7 +7,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::error::Result;
-use crate::job::Job;
+use crate::storage::Location;
 
 /// What sessions share.
 #[derive(Clone)]
@@ -19,12 +19,12 @@ pub struct Engine {
 impl Engine {
     /// DataFusion's operators get half of the memory limit; the rest is for what no pool sees: decoded pages, row groups
     /// being written, raw records.
-    pub fn new(job: &Job) -> Result<Engine> {
+    pub fn new(lake: &Location, memory_limit: usize, threads: usize) -> Result<Engine> {
         // Greedy: a fair pool divides by consumers that may never ask, and can then starve the one that does (T-A26).
-        let pool = GreedyMemoryPool::new(job.memory_limit / 2);
+        let pool = GreedyMemoryPool::new(memory_limit / 2);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc()?;
-        runtime.register_object_store(&job.lake.store_url()?, Arc::clone(&job.lake.store));
-        Ok(Engine { runtime, threads: job.parallelism })
+        runtime.register_object_store(&lake.store_url()?, Arc::clone(&lake.store));
+        Ok(Engine { runtime, threads })
     }
 
     /// A session that plans merges: what stands first in a join is hashed, in one piece, and texts keep the type that

@@ -14,8 +14,9 @@ use lakemerge_source::name::TableName;
 use lakemerge_source::schema::{DatetimeAs, TableSchema};
 
 use crate::config::{self, Config};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::merge::TableType;
+use crate::lake::TableType;
 use crate::storage::{Location, Stores};
 
 /// Everything a command needs to know before it touches a table.
@@ -122,6 +123,11 @@ impl Job {
             table_type: self.table_type,
             keep_vanished: self.keep_vanished,
         })
+    }
+
+    /// DataFusion within this job's limits.
+    pub fn engine(&self) -> Result<Engine> {
+        Engine::new(&self.lake, self.memory_limit, self.parallelism)
     }
 
     /// The tables that the configuration names.

@@ -10,7 +10,7 @@
 //! 5. [`merge`] nets the changes of a batch, locates the rows they touch by one join over the key columns, and writes
 //!    the files that replace the touched ones. [`engine`] is DataFusion with one memory budget for all tables.
 //! 6. [`lake::commit`] commits rows and position together. *There is no other state.*
-//! 7. [`table_run`] repeats 3 to 6 for one table until nothing is left; [`run`] does so for all; [`report`] tells.
+//! 7. [`run`] repeats 3 to 6 for each table until nothing is left; [`report`] tells.
 //! 8. [`query`] (over the tables that [`desk`] hands it) and [`status`] read what came of it.
 //!
 //! Where it differs from the usual way: the commit entry is written directly on the version that was read, instead of
@@ -25,7 +25,6 @@ pub mod dms;
 pub mod engine;
 pub mod merge;
 pub mod lake;
-pub mod table_run;
 pub mod run;
 pub mod report;
 pub mod query;

@@ -33,6 +33,8 @@ pub struct Wishes {
     pub expired_before: Option<Stamp>,
     /// Take the LOAD files as they are now as the ones that were read.
     pub accept_load: bool,
+    /// Take a table as it is that another writer wrote or changed.
+    pub adopt: bool,
     pub max_file_size: u64,
     pub batch_bytes: u64,
 }

@@ -19,6 +19,15 @@ use crate::error::{Error, Result};
 use crate::storage::Location;
 use table::Table;
 
+/// What a merge does to the files that hold rows it changes (the words are Hudi's).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableType {
+    /// They are written again without the rows.
+    CopyOnWrite,
+    /// The rows are marked in a deletion vector.
+    MergeOnRead,
+}
+
 /// All tables under one URL; a table lies at `<url>/<schema>/<table>/`.
 #[derive(Clone, Debug)]
 pub struct Lake {

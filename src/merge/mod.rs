@@ -14,6 +14,7 @@ use roaring::RoaringTreemap;
 use crate::dms::reading::ChangeRows;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::lake::TableType;
 use crate::lake::table::Table;
 use net::Net;
 use write::Layout;
@@ -47,15 +48,6 @@ impl Merged {
     pub fn nothing() -> Merged {
         Merged { actions: vec![], counts: Counts::default(), vectors: false }
     }
-}
-
-/// What happens to the files that hold located rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TableType {
-    /// They are written again without the rows.
-    CopyOnWrite,
-    /// The rows are marked in a deletion vector.
-    MergeOnRead,
 }
 
 /// What two changes of one key, or a change of a row that is there, mean.

@@ -20,8 +20,8 @@ use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use uuid::Uuid;
 
-use super::TableType;
 use crate::error::{Error, Result};
+use crate::lake::TableType;
 use crate::lake::create::statistics_columns;
 use crate::lake::stats;
 

@@ -47,7 +47,7 @@ pub fn decompress(name: &str, input: impl Read + Send + 'static) -> Box<dyn Read
 /// A gzip stream of any number of members, also of none.
 enum Gzip<R> {
     Unopened(Option<BufReader<R>>),
-    Open(MultiGzDecoder<BufReader<R>>),
+    Open(Box<MultiGzDecoder<BufReader<R>>>),
 }
 
 impl<R: Read> Read for Gzip<R> {
@@ -61,7 +61,7 @@ impl<R: Read> Read for Gzip<R> {
                         return Ok(0);
                     }
                     let Some(input) = input.take() else { return Ok(0) };
-                    *self = Self::Open(MultiGzDecoder::new(input));
+                    *self = Self::Open(Box::new(MultiGzDecoder::new(input)));
                 }
             }
         }

@@ -1,5 +1,9 @@
 //! `run`: every table of the job, one step after the other until nothing is left to do.
 
+mod definition;
+mod notes;
+mod table;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,12 +14,13 @@ use lakemerge_source::name::TableName;
 use lakemerge_source::position::Stamp;
 
 use crate::dms::listing;
+use crate::dms::next::Wishes;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::lake::Lake;
 use crate::report::{Report, State, TableReport};
-use crate::table_run::TableRun;
+use table::TableRun;
 
 /// What the command line asks for.
 #[derive(Debug, Default, Clone)]
@@ -37,7 +42,7 @@ pub struct Options {
 pub async fn run(job: Arc<Job>, options: Options) -> Result<Report> {
     let start = Instant::now();
     let names = tables(&job, &options).await?;
-    let engine = Engine::new(&job)?;
+    let engine = job.engine()?;
     let lake = Lake::new(job.lake.clone());
     let options = Arc::new(options);
     let progress = progress(names.len());
@@ -47,7 +52,7 @@ pub async fn run(job: Arc<Job>, options: Options) -> Result<Report> {
             // a task of its own, so that tables use all threads and a panic in one leaves the others alone
             async move {
                 let label = name.to_string();
-                let task = tokio::spawn(async move { table(&job, &engine, &lake, &options, name).await });
+                let task = tokio::spawn(async move { run_table(&job, &engine, &lake, &options, name).await });
                 task.await.unwrap_or_else(|error| {
                     let mut report = TableReport::new(label);
                     report.fail(&Error::from(error));
@@ -84,10 +89,10 @@ async fn tables(job: &Job, options: &Options) -> Result<Vec<TableName>> {
     Ok(names.into_iter().collect())
 }
 
-async fn table(job: &Job, engine: &Engine, lake: &Lake, options: &Options, name: TableName) -> TableReport {
+async fn run_table(job: &Job, engine: &Engine, lake: &Lake, options: &Options, name: TableName) -> TableReport {
     let start = Instant::now();
-    let mut run = TableRun::new(job, engine, lake, options, name);
-    let outcome = run.to_the_end().await;
+    let mut run = TableRun::new(job, engine, lake, name.clone(), wishes(job, options, &name));
+    let outcome = run.until_nothing_is_left().await;
     let mut report = run.into_report();
     if let Err(error) = outcome {
         let at = report.position.as_deref().unwrap_or("its last good version");
@@ -108,6 +113,28 @@ fn progress(tables: usize) -> ProgressBar {
     }
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+fn wishes(job: &Job, options: &Options, name: &TableName) -> Wishes {
+    Wishes {
+        until: options.until,
+        reload: options.reload.contains(name),
+        include_late: options.include_late,
+        load_complete: options.load_complete.contains(name),
+        accept_load: options.accept_load.contains(name),
+        adopt: options.adopt.contains(name),
+        keep_vanished: job.table(name).keep_vanished,
+        expired_before: expired_before(job.raw_retention),
+        max_file_size: job.settings.max_file_size * 1024,
+        batch_bytes: job.batch_bytes,
+    }
+}
+
+/// The stamp of `seconds` ago; none where files are kept for ever.
+fn expired_before(seconds: u64) -> Option<Stamp> {
+    let age = chrono::TimeDelta::try_seconds(i64::try_from(seconds).ok().filter(|s| *s > 0)?)?;
+    let time = chrono::Utc::now().checked_sub_signed(age)?;
+    time.format("%Y%m%d-%H%M%S000").to_string().parse().ok()
 }
 
 fn say(report: &TableReport) {

@@ -1,0 +1,88 @@
+//! A table's definition: what the configuration says of it against what its log says.
+
+use datafusion::arrow::datatypes::Schema;
+use deltalake::kernel::Action;
+use lakemerge_source::schema::TableSchema;
+
+use crate::error::{Error, Result};
+use crate::job::{Definition, TableJob};
+use crate::lake::create;
+use crate::lake::position::Facts;
+use crate::lake::table::Table;
+
+/// The configuration must still mean the table that is there, whose log says `facts`.
+pub fn check(table: &Table, facts: &Facts, configured: &TableJob) -> Result<()> {
+    let remedy = format!("--reload {} rebuilds the table as configured", table.name);
+    let meant = configured.definition(&table.name, Some(&facts.schema))?;
+    if meant.schema.columns != facts.schema.columns {
+        return Err(Error::definite(format!("{}; {remedy}", difference(&facts.schema, &meant.schema))));
+    }
+    if key_names(&meant) != facts.key {
+        let (was, is) = (facts.key.join(", "), key_names(&meant).join(", "));
+        return Err(Error::definite(format!("the table's key is ({was}), the configuration says ({is}); {remedy}")));
+    }
+    let partition_by = partition_names(configured, &meant.schema);
+    if partition_by != table.partition_columns {
+        let (was, is) = (table.partition_columns.join(", "), partition_by.join(", "));
+        return Err(Error::definite(format!(
+            "the table is partitioned by ({was}), the configuration says ({is}); {remedy}"
+        )));
+    }
+    let types = |schema: &Schema| -> Vec<_> {
+        schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect()
+    };
+    if types(&table.schema) != types(&meant.schema.arrow(configured.datetime)) {
+        return Err(Error::definite(format!("the table's columns or their types are not those configured; {remedy}")));
+    }
+    Ok(())
+}
+
+/// The table's new metadata and protocol, where facts change or its first vectors come.
+pub fn changes(table: &Table, facts: Option<Facts>, vectors: bool) -> Result<Vec<Action>> {
+    let mut metadata = table.snapshot.metadata().clone();
+    let mut actions = vec![];
+    if let Some(facts) = &facts {
+        metadata = create::with_facts(&metadata, facts)?;
+    }
+    let first_vectors = vectors && !create::has_vectors(table);
+    if first_vectors {
+        let (with_vectors, protocol) = create::with_vectors(table, metadata)?;
+        metadata = with_vectors;
+        actions.extend(protocol.map(Action::Protocol));
+    }
+    if facts.is_some() || first_vectors {
+        actions.push(Action::Metadata(metadata));
+    }
+    Ok(actions)
+}
+
+/// The names of the key's columns, in the order configured.
+pub fn key_names(definition: &Definition) -> Vec<String> {
+    definition.key.iter().map(|&i| definition.schema.columns[i].name.clone()).collect()
+}
+
+/// The names of the columns to partition by, as the schema spells them.
+pub fn partition_names(meant: &TableJob, schema: &TableSchema) -> Vec<String> {
+    let names = meant.partition_by.iter();
+    names.filter_map(|name| schema.position_of(name)).map(|i| schema.columns[i].name.clone()).collect()
+}
+
+/// What differs between the columns of the table and those of the configuration.
+fn difference(table: &TableSchema, configured: &TableSchema) -> String {
+    for column in &configured.columns {
+        match table.columns.iter().find(|c| c.name == column.name) {
+            None => return format!("the configured schema has a column {} that the table has not", column.name),
+            Some(c) if c.sql_type != column.sql_type => {
+                return format!(
+                    "column {} is {} in the table and {} in the configured schema",
+                    c.name, c.sql_type, column.sql_type
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    match table.columns.iter().find(|c| !configured.columns.iter().any(|column| column.name == c.name)) {
+        Some(column) => format!("the table has a column {} that the configured schema has not", column.name),
+        None => "the columns of the table and of the configured schema differ in order or nullability".to_string(),
+    }
+}

@@ -1,0 +1,81 @@
+//! Steps that change no row: what a user or the raw files say is noted in the log.
+
+use deltalake::kernel::Action;
+use serde_json::json;
+
+use super::definition;
+use super::table::{Opened, TableRun};
+use crate::dms::listing::{Listing, RawFile};
+use crate::dms::{next, reading};
+use crate::error::{At, Result};
+use crate::lake::commit::{Commit, Outcome};
+use crate::lake::create;
+use crate::lake::position::{Facts, LoadedFile, Position};
+use crate::lake::table::{Ours, Table};
+use crate::merge::Merged;
+
+impl TableRun<'_> {
+    /// LOAD files that were written again: the same content is no reload, and is noted as it is now.
+    pub(super) async fn compare(&mut self, files: &[RawFile], opened: &Opened) -> Result<Outcome> {
+        let mut facts = opened.ours.facts.clone();
+        for file in files {
+            let hash = reading::hash(self.job.raw.store.as_ref(), file).await.at(|| &file.shown)?;
+            let Some(known) = facts.load.iter_mut().find(|known| known.name == file.name) else { continue };
+            if known.hash != hash {
+                return Err(next::load_changed(&file.name));
+            }
+            known.tag.clone_from(&file.tag);
+        }
+        self.report.notes.push("LOAD files were written again with the same content".into());
+        self.commit(opened, opened.ours.position, Merged::nothing(), Some(facts)).await
+    }
+
+    /// Takes the LOAD files as they are now as those that were read.
+    pub(super) async fn accept_load(&mut self, opened: &Opened, listing: &Listing) -> Result<Outcome> {
+        let mut facts = opened.ours.facts.clone();
+        facts.load.clear();
+        for file in &listing.loads {
+            let hash = reading::hash(self.job.raw.store.as_ref(), file).await.at(|| &file.shown)?;
+            facts.load.push(LoadedFile { name: file.name.clone(), size: file.size, tag: file.tag.clone(), hash });
+        }
+        self.report
+            .notes
+            .push(format!("{} LOAD files are taken as merged; none was read into the table", facts.load.len()));
+        let outcome = self.commit(opened, opened.ours.position, Merged::nothing(), Some(facts)).await?;
+        self.wishes.accept_load &= outcome == Outcome::Lost;
+        Ok(outcome)
+    }
+
+    /// Takes a table that somebody else wrote as one of ours, with the LOAD files as merged and all changes to come:
+    /// replayed to their end they give the right rows whatever part of them the table holds.
+    pub(super) async fn adopt(&mut self, table: Table) -> Result<Option<Opened>> {
+        let meant = self.meant.definition(&self.name, None)?;
+        let facts = Facts {
+            source: "dms".into(),
+            key: definition::key_names(&meant),
+            key_is_primary: meant.key_is_primary,
+            schema: meant.schema,
+            load: vec![],
+        };
+        definition::check(&table, &facts, &self.meant)?;
+        let metadata = create::with_facts(table.snapshot.metadata(), &facts)?;
+        let position = Position { load_complete: true, ..Position::default() };
+        let commit = Commit { actions: vec![Action::Metadata(metadata)], position, facts: json!({ "step": "adopt" }) };
+        if let Outcome::Committed(_) = commit.onto(&table).await? {
+            self.wishes.accept_load = true;
+            self.wishes.adopt = false;
+            self.report.commits += 1;
+        }
+        Box::pin(self.open()).await
+    }
+
+    /// Takes the rows as another writer left them.
+    pub(super) async fn accept_foreign(&mut self, table: &Table, ours: &Ours) -> Result<()> {
+        let commit = Commit { actions: vec![], position: ours.position, facts: json!({ "step": "adopt" }) };
+        if let Outcome::Committed(_) = commit.onto(table).await? {
+            self.wishes.adopt = false;
+            self.report.commits += 1;
+        }
+        Ok(())
+    }
+}
