@@ -12,10 +12,10 @@ use lakemerge_source::position::Stamp;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
-use crate::error::{At, Error, Result};
+use crate::error::{At, Error, Kind, Result};
 use crate::job::Job;
 use crate::lake::Lake;
-use crate::{desk, query, run, status};
+use crate::{desk, maintain, query, run, status};
 
 /// Brings the changes of a MySQL database into Delta Lake tables and keeps them correct to the row.
 #[derive(Debug, Parser)]
@@ -39,6 +39,8 @@ enum Command {
     Query(QueryArgs),
     /// How far each table has come
     Status(StatusArgs),
+    /// Compact, purge deleted rows, vacuum, checkpoint
+    Maintain(MaintainArgs),
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +90,13 @@ struct QueryArgs {
 struct StatusArgs {
     #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
     format: ReportFormat,
+}
+
+#[derive(Debug, Args)]
+struct MaintainArgs {
+    /// Only this table (repeatable)
+    #[arg(long = "table", value_name = "SCHEMA.TABLE")]
+    tables: Vec<TableName>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -158,6 +167,7 @@ async fn command(cli: Cli) -> Result<u8> {
         Command::Run(args) => run_job(job, args).await,
         Command::Query(args) => ask(&job, args).await,
         Command::Status(args) => show_status(&job, args).await,
+        Command::Maintain(args) => look_after(&job, args).await,
     }
 }
 
@@ -209,6 +219,25 @@ async fn show_status(job: &Job, args: StatusArgs) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+async fn look_after(job: &Job, args: MaintainArgs) -> Result<u8> {
+    let (lake, engine) = (Lake::new(job.lake.clone()), job.engine()?);
+    let names = lake.table_names().await?;
+    if let Some(unknown) = args.tables.iter().find(|name| !names.contains(name)) {
+        return Err(Error::usage(format!("there is no table {unknown} in {}", job.lake.url)));
+    }
+    let mut worst = None;
+    for name in names.iter().filter(|name| args.tables.is_empty() || args.tables.contains(name)) {
+        match maintain::maintain(&engine, &lake, name).await {
+            Ok(done) => tracing::info!("{name}: {done}"),
+            Err(error) => {
+                tracing::error!("{name}: {error}");
+                worst = worst.max(Some(error.kind));
+            }
+        }
+    }
+    Ok(worst.map_or(0, Kind::exit_code))
 }
 
 /// The signals that end the process.

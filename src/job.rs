@@ -33,6 +33,8 @@ pub struct Job {
     pub parallelism: usize,
     /// Seconds after which a missing raw file is normal; 0 if it never is.
     pub raw_retention: u64,
+    /// True if runs look after the tables they changed.
+    pub maintenance: bool,
     /// Warnings about the job itself, each said once.
     pub warnings: Vec<String>,
     datetime: DatetimeAs,
@@ -104,6 +106,7 @@ impl Job {
             memory_limit: memory_limit(config.run.memory_limit.as_deref().unwrap_or("auto"))?,
             batch_bytes: bytes(config.run.batch_bytes.as_deref().unwrap_or("256MB"), "run.batch_bytes")?.max(1),
             parallelism: parallelism(config.run.parallelism.as_ref())?,
+            maintenance: config.run.maintenance != Some(config::Maintenance::Off),
             warnings,
             raw_retention: duration(source.raw_retention.as_deref().unwrap_or("0d"), "source.raw_retention")?,
             datetime,

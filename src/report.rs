@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, Kind};
+use crate::maintain::Upkeep;
 use crate::merge::Counts;
 
 /// The whole report; its fields are listed in the README.
@@ -56,6 +57,8 @@ pub struct TableReport {
     pub zero_dates: u64,
     pub files_added: u64,
     pub files_removed: u64,
+    /// What was done for the table after its last commit.
+    pub maintenance: Upkeep,
     pub seconds: f64,
     /// What a person should know although nothing failed.
     pub notes: Vec<String>,
@@ -95,6 +98,7 @@ impl TableReport {
             zero_dates: 0,
             files_added: 0,
             files_removed: 0,
+            maintenance: Upkeep::default(),
             seconds: 0.0,
             notes: vec![],
             kind: None,

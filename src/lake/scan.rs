@@ -247,6 +247,11 @@ pub fn physical_rows(file: &LogicalFileView) -> Result<u64> {
     Ok(rows as u64)
 }
 
+/// How many rows of a file its deletion vector marks.
+pub fn marked_rows(file: &LogicalFileView) -> u64 {
+    file.deletion_vector_descriptor().map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or_default())
+}
+
 /// A selection of all `rows` but `dead`.
 fn all_but(dead: &RoaringTreemap, rows: u64) -> RowSelection {
     let length = |from: u64, to: u64| usize::try_from(to - from).unwrap_or(usize::MAX);

@@ -11,6 +11,7 @@ use deltalake::logstore::{LogStoreRef, get_actions};
 use lakemerge_source::name::TableName;
 
 use super::position::{Facts, IDS, Position, VERSION};
+use super::scan::marked_rows;
 use crate::error::{Error, Result};
 
 /// A snapshot of a table. Cheap to clone.
@@ -64,12 +65,12 @@ impl Table {
 
     /// Rows that are alive.
     pub fn rows(&self) -> Option<u64> {
-        self.files.iter().map(|file| Some(file.num_records()? as u64 - dead(file))).sum()
+        self.files.iter().map(|file| Some((file.num_records()? as u64).saturating_sub(marked_rows(file)))).sum()
     }
 
     /// Rows that a deletion vector marks as deleted and that still lie in the data files.
     pub fn deleted_rows(&self) -> u64 {
-        self.files.iter().map(dead).sum()
+        self.files.iter().map(marked_rows).sum()
     }
 
     /// Bytes of the live data files.
@@ -150,10 +151,6 @@ fn refused(property: &str) -> Error {
     Error::definite(format!(
         "the table property {property} asks of every writer what lakemerge does not do; unset it, or keep the table out of the job"
     ))
-}
-
-fn dead(file: &LogicalFileView) -> u64 {
-    file.deletion_vector_descriptor().map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or_default())
 }
 
 /// The columns without metadata of other tools, all nullable: what a file lacks is read as NULL.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::datasource::MemTable;
-use datafusion::prelude::DataFrame;
 use deltalake::kernel::Add;
 use futures::TryStreamExt;
 
@@ -41,7 +40,7 @@ pub async fn rewrite(
             let new = MemTable::try_new(Arc::clone(&layout.schema), vec![upserts])?;
             rows = rows.union(session.read_table(Arc::new(new))?)?;
         }
-        write_sorted(rows, layout, &mut writer).await?;
+        writer.write_sorted(rows).await?;
         return writer.close().await;
     }
     for file in touched {
@@ -57,12 +56,4 @@ pub async fn rewrite(
         writer.write(&batch).await?;
     }
     writer.close().await
-}
-
-async fn write_sorted(rows: DataFrame, layout: &Layout, writer: &mut Writer<'_>) -> Result<()> {
-    let mut rows = rows.sort(layout.sort_expressions())?.execute_stream().await?;
-    while let Some(batch) = rows.try_next().await? {
-        writer.write(&batch).await?;
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::compute::partition;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::logical_expr::SortExpr;
-use datafusion::prelude::ident;
+use datafusion::prelude::{DataFrame, ident};
 use datafusion::scalar::ScalarValue;
 use deltalake::kernel::Add;
 use deltalake::logstore::LogStoreRef;
@@ -16,6 +16,7 @@ use deltalake::parquet::arrow::AsyncArrowWriter;
 use deltalake::parquet::arrow::arrow_writer::ArrowWriterOptions;
 use deltalake::parquet::basic::Compression;
 use deltalake::parquet::file::properties::WriterProperties;
+use futures::TryStreamExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use uuid::Uuid;
@@ -119,6 +120,15 @@ impl<'a> Writer<'a> {
                     self.finish_file().await?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Writes `rows`, whose columns are the table's, by partition and key.
+    pub async fn write_sorted(&mut self, rows: DataFrame) -> Result<()> {
+        let mut rows = rows.sort(self.layout.sort_expressions())?.execute_stream().await?;
+        while let Some(batch) = rows.try_next().await? {
+            self.write(&batch).await?;
         }
         Ok(())
     }

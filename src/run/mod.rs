@@ -93,6 +93,9 @@ async fn run_table(job: &Job, engine: &Engine, lake: &Lake, options: &Options, n
     let start = Instant::now();
     let mut run = TableRun::new(job, engine, lake, name.clone(), wishes(job, options, &name));
     let outcome = run.until_nothing_is_left().await;
+    if outcome.is_ok() && job.maintenance {
+        run.look_after().await;
+    }
     let mut report = run.into_report();
     if let Err(error) = outcome {
         let at = report.position.as_deref().unwrap_or("its last good version");

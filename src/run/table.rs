@@ -23,6 +23,7 @@ use crate::lake::commit::{Commit, Outcome};
 use crate::lake::position::{Facts, Position};
 use crate::lake::table::{Ours, Table};
 use crate::lake::{Lake, create};
+use crate::maintain;
 use crate::merge::write::Layout;
 use crate::merge::{Counts, Merged, SameKey, load, merge};
 use crate::report::{State, TableReport};
@@ -80,6 +81,19 @@ impl<'a> TableRun<'a> {
                 }
                 Outcome::Lost => return Err(Error::transient("other writers commit faster than this run can")),
             }
+        }
+    }
+
+    /// Does what upkeep this run's commits have made due. What fails there is left for the next run: the rows are merged.
+    pub async fn look_after(&mut self) {
+        let Some(to) = self.report.version.filter(|_| self.report.commits > 0) else { return };
+        let from = to.saturating_sub(self.report.commits);
+        match maintain::after_run(self.engine, self.lake, &self.name, from, to).await {
+            Ok(done) => {
+                self.report.version = Some(to + done.commits);
+                self.report.maintenance = done;
+            }
+            Err(error) => self.report.notes.push(format!("upkeep is left for the next run: {error}")),
         }
     }
 

@@ -23,4 +23,5 @@ mod load;
 mod races;
 mod settings;
 mod statistics;
+mod table_types;
 mod tidy;

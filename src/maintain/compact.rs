@@ -1,0 +1,107 @@
+//! Compaction: groups of files are read without their dead rows, sorted by key, and written as few.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deltalake::kernel::Action;
+use lakemerge_source::name::TableName;
+use serde_json::json;
+
+use super::Upkeep;
+use super::plan::{FileFacts, Thresholds, groups};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::lake::commit::{Commit, Outcome};
+use crate::lake::provider::ScanProvider;
+use crate::lake::scan::{self, Scan};
+use crate::lake::table::{Ours, Table};
+use crate::lake::{Lake, TableType};
+use crate::merge::write::{Layout, Writer};
+
+/// Races lost before a group is left for another time: upkeep never holds up a merge.
+const RACES: u32 = 5;
+
+/// Writes group after group, each in a commit of its own, until none is left or `until` has come.
+pub async fn compact(
+    engine: &Engine,
+    lake: &Lake,
+    name: &TableName,
+    thresholds: Thresholds,
+    until: Option<Instant>,
+    done: &mut Upkeep,
+) -> Result<()> {
+    let mut races = 0;
+    while until.is_none_or(|until| Instant::now() < until) {
+        let Some(table) = lake.open(name).await? else { return Ok(()) };
+        table.check_writable()?;
+        let ours = ours(&table).await?;
+        let Some(group) = groups(&facts(&table)?, thresholds).into_iter().next() else { return Ok(()) };
+        match rewrite(engine, &table, &ours, &group, done).await? {
+            Outcome::Committed(_) => races = 0,
+            Outcome::Lost if races < RACES => {
+                races += 1;
+                tokio::time::sleep(Duration::from_millis(u64::from(races) * 50)).await;
+            }
+            Outcome::Lost => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+async fn ours(table: &Table) -> Result<Ours> {
+    let ours =
+        table.ours().await?.ok_or_else(|| Error::definite("this table is not lakemerge's, so it is left alone"))?;
+    match &ours.foreign {
+        None => Ok(ours),
+        Some(foreign) => Err(Error::definite(format!(
+            "version {} ({}) of another writer changed rows; the next run says what can be done, and until then the table is \
+             left as it is",
+            foreign.version, foreign.operation
+        ))),
+    }
+}
+
+fn facts(table: &Table) -> Result<Vec<FileFacts>> {
+    let facts = table.files.iter().enumerate().map(|(number, file)| {
+        let mut partition: Vec<_> = file.partition_values_map().into_iter().collect();
+        partition.sort();
+        Ok(FileFacts {
+            number,
+            partition: format!("{partition:?}"),
+            bytes: u64::try_from(file.size()).unwrap_or_default(),
+            rows: scan::physical_rows(file)?,
+            dead: scan::marked_rows(file),
+        })
+    });
+    facts.collect()
+}
+
+async fn rewrite(engine: &Engine, table: &Table, ours: &Ours, group: &[usize], done: &mut Upkeep) -> Result<Outcome> {
+    let layout = Layout {
+        log: table.log.clone(),
+        schema: Arc::clone(&table.schema),
+        key: ours.facts.key.clone(),
+        partition_by: table.partition_columns.clone(),
+        table_type: TableType::CopyOnWrite,
+    };
+    let scan = Scan::new(table, group.to_vec()).await?;
+    let rows = engine.session().read_table(Arc::new(ScanProvider(scan)))?;
+    let mut writer = Writer::new(&layout);
+    writer.write_sorted(rows).await?;
+    let mut added = writer.close().await?;
+    // the same rows in other files: readers of changes have nothing to see
+    added.iter_mut().for_each(|add| add.data_change = false);
+    let written = added.len() as u64;
+    let purged: u64 = group.iter().map(|&file| scan::marked_rows(&table.files[file])).sum();
+    let removed = group.iter().map(|&file| Action::Remove(table.files[file].remove_action(false)));
+    let actions = removed.chain(added.into_iter().map(Action::Add)).collect();
+    let facts = json!({ "step": "compact", "files": group.len(), "rows_purged": purged });
+    let outcome = Commit { actions, position: ours.position, facts }.onto(table).await?;
+    if let Outcome::Committed(_) = outcome {
+        done.commits += 1;
+        done.files_compacted += group.len() as u64;
+        done.files_written += written;
+        done.rows_purged += purged;
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,98 @@
+//! Upkeep of tables: small files become large ones, dead rows go, the log gets checkpoints, and what no version within
+//! the retention needs is deleted.
+//!
+//! Not deltalake's own `optimize` and `vacuum`: the one aborts beside every merge and never purges a single file, the
+//! other deletes a vector by its age as soon as it is replaced (E-14, T-A19).
+
+pub mod compact;
+pub mod plan;
+pub mod vacuum;
+
+use std::time::{Duration, Instant};
+
+use deltalake::DeltaTable;
+use deltalake::logstore::LogStoreRef;
+use deltalake::protocol::checkpoints;
+use lakemerge_source::name::TableName;
+use serde::Serialize;
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::lake::Lake;
+use plan::Thresholds;
+
+/// Versions between two checkpoints.
+const CHECKPOINT: u64 = 10;
+/// Versions between two clean-ups of log and files at the end of runs.
+const CLEAN_UP: u64 = 100;
+/// What upkeep may add to a run.
+const BUDGET: Duration = Duration::from_secs(60);
+
+/// What upkeep did to one table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Upkeep {
+    pub commits: u64,
+    pub files_compacted: u64,
+    pub files_written: u64,
+    /// Rows marked as deleted that are gone from the data files now.
+    pub rows_purged: u64,
+    pub checkpoint: bool,
+    pub log_files_deleted: u64,
+    pub files_deleted: u64,
+    pub bytes_deleted: u64,
+}
+
+impl std::fmt::Display for Upkeep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} files compacted into {}, {} deleted rows purged, {} files of {} bytes vacuumed",
+            self.files_compacted, self.files_written, self.rows_purged, self.files_deleted, self.bytes_deleted
+        )
+    }
+}
+
+/// All that can be done for `name`.
+///
+/// # Errors
+/// A table that is not ours, or that another writer changed: a commit of ours would hide that change.
+pub async fn maintain(engine: &Engine, lake: &Lake, name: &TableName) -> Result<Upkeep> {
+    let mut done = Upkeep::default();
+    compact::compact(engine, lake, name, Thresholds::ALL, None, &mut done).await?;
+    let log = lake.log(name)?;
+    checkpoint(&log, &mut done).await?;
+    clean_up(lake, name, &mut done).await?;
+    Ok(done)
+}
+
+/// What is due after a run that took `name` from version `from` to version `to`, within a bound of time.
+pub async fn after_run(engine: &Engine, lake: &Lake, name: &TableName, from: u64, to: u64) -> Result<Upkeep> {
+    let mut done = Upkeep::default();
+    let until = Instant::now() + BUDGET;
+    compact::compact(engine, lake, name, Thresholds::OVERDUE, Some(until), &mut done).await?;
+    let to = to + done.commits;
+    if from / CHECKPOINT != to / CHECKPOINT {
+        checkpoint(&lake.log(name)?, &mut done).await?;
+    }
+    if from / CLEAN_UP != to / CLEAN_UP {
+        clean_up(lake, name, &mut done).await?;
+    }
+    Ok(done)
+}
+
+async fn checkpoint(log: &LogStoreRef, done: &mut Upkeep) -> Result<()> {
+    let mut table = DeltaTable::new(log.clone());
+    table.load().await?;
+    checkpoints::create_checkpoint(&table, None).await.map_err(|e| Error::definite(e).at("checkpoint"))?;
+    done.checkpoint = true;
+    Ok(())
+}
+
+async fn clean_up(lake: &Lake, name: &TableName, done: &mut Upkeep) -> Result<()> {
+    let mut table = DeltaTable::new(lake.log(name)?);
+    table.load().await?;
+    let deleted =
+        checkpoints::cleanup_metadata(&table, None).await.map_err(|e| Error::definite(e).at("log clean-up"))?;
+    done.log_files_deleted += deleted as u64;
+    vacuum::vacuum(lake, name, done).await
+}
