@@ -7,6 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use lakemerge_source::ddl::{self, CreateTable};
 use lakemerge_source::dms::mappings::Mappings;
 use lakemerge_source::dms::settings::S3Settings;
@@ -14,6 +15,7 @@ use lakemerge_source::name::TableName;
 use lakemerge_source::schema::{DatetimeAs, TableSchema};
 
 use crate::config::{self, Config};
+use crate::dms::metadata::MetadataColumn;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::lake::TableType;
@@ -54,6 +56,8 @@ pub struct TableJob {
     pub table_type: TableType,
     /// True if raw files that are gone mean nothing.
     pub keep_vanished: bool,
+    /// Columns beside the source's, in order; `_deleted` among them means that deleted rows stay.
+    pub metadata: Vec<MetadataColumn>,
 }
 
 /// Where the types of a table's columns come from.
@@ -125,6 +129,7 @@ impl Job {
             datetime: self.datetime,
             table_type: self.table_type,
             keep_vanished: self.keep_vanished,
+            metadata: vec![],
         })
     }
 
@@ -140,6 +145,13 @@ impl Job {
 }
 
 impl TableJob {
+    /// The columns of the Delta table: the source's, then those that are added.
+    pub fn arrow(&self, schema: &TableSchema) -> SchemaRef {
+        let mut fields = schema.arrow(self.datetime).fields().to_vec();
+        fields.extend(self.metadata.iter().map(|column| Arc::new(column.field())));
+        Arc::new(Schema::new(fields))
+    }
+
     /// The columns and key of `name`, from its CREATE TABLE statement or from what `infer`red.
     ///
     /// # Errors
@@ -158,6 +170,12 @@ impl TableJob {
             None => return Err(lines_to_add(name, "it has no PRIMARY KEY and no key is configured", self)),
         };
         let key = names.iter().map(|column| key_column(&schema, column)).collect::<Result<Vec<_>>>()?;
+        if let Some(column) = self.metadata.iter().find(|column| schema.position_of(column.name()).is_some()) {
+            return Err(Error::usage(format!(
+                "the source itself has a column {}, so lakemerge cannot add one",
+                column.name()
+            )));
+        }
         for column in &self.partition_by {
             if schema.position_of(column).is_none() {
                 return Err(no_such_column("partition_by", column, &schema));
@@ -223,6 +241,7 @@ fn tables(config: &Config, datetime_of_all: DatetimeAs) -> Result<BTreeMap<Table
             partition_by: table.partition_by.clone(),
             datetime: table.datetime.map_or(datetime_of_all, |d| datetime(Some(d))),
             table_type: table_type(table.table_type.or(config.lake.table_type)),
+            metadata: metadata_columns(table).map_err(|e| e.at(&place))?,
             keep_vanished: table.on_vanished.or(config.source.on_vanished) == Some(config::OnVanished::Keep),
         };
         if tables.insert(name, job).is_some() {
@@ -257,14 +276,6 @@ fn refuse_what_is_not_carried_out(config: &Config) -> Result<()> {
             return Err(not_yet("on_type_change", value).at(place));
         }
     }
-    for table in &config.tables {
-        if let Some(value) = table.delete.filter(|v| *v != config::Delete::Hard) {
-            return Err(not_yet("delete", value).at(format!("[[table]] {}", table.name)));
-        }
-        if let Some(column) = table.metadata_columns.first() {
-            return Err(not_yet("metadata_columns", column).at(format!("[[table]] {}", table.name)));
-        }
-    }
     Ok(())
 }
 
@@ -282,6 +293,16 @@ fn datetime(word: Option<config::Datetime>) -> DatetimeAs {
         Some(config::Datetime::Timestamp) => DatetimeAs::Timestamp,
         Some(config::Datetime::TimestampNtz) | None => DatetimeAs::TimestampNtz,
     }
+}
+
+fn metadata_columns(table: &config::Table) -> Result<Vec<MetadataColumn>> {
+    let soft = (table.delete == Some(config::Delete::Soft)).then_some(MetadataColumn::Deleted);
+    let named = table.metadata_columns.iter().map(|name| {
+        MetadataColumn::named(name).ok_or_else(|| {
+            Error::usage(format!("metadata_columns has no {name:?}; there are _op, _commit_ts and _position"))
+        })
+    });
+    soft.into_iter().map(Ok).chain(named).collect()
 }
 
 fn table_type(word: Option<config::TableType>) -> TableType {

@@ -76,7 +76,9 @@ async fn folders(raw: &Location, path: &Path) -> Result<Vec<Path>> {
 
 /// The raw files of `table`.
 pub async fn files(raw: &Location, table: &TableName) -> Result<Listing> {
-    let folder = raw.prefix.clone().join(table.schema.as_str()).join(table.table.as_str());
+    // names as the store has them, which `join` would escape
+    let folder = format!("{}/{}/{}", raw.prefix, table.schema, table.table);
+    let folder = Path::parse(&folder).map_err(|e| Error::definite(format!("{folder}: {e}")))?;
     let mut listing = Listing { times_mean_nothing: raw.is_local(), ..Listing::default() };
     let mut objects = raw.store.list(Some(&folder));
     while let Some(object) = objects.try_next().await? {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::Schema;
 use futures::{StreamExt, TryStreamExt};
 use lakemerge_source::dms::names::decompress;
 use lakemerge_source::dms::records::{FileKind, Operation, RecordError, RecordReader, Rows};
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::listing::RawFile;
+use super::metadata::MetadataColumn;
 use crate::error::{Error, Result};
 use crate::lake::position::LoadedFile;
 
@@ -35,6 +37,8 @@ pub struct Reading {
     pub datetime: DatetimeAs,
     /// The numbers of the key's columns.
     pub key: Arc<[usize]>,
+    /// What rows carry beside the source's columns.
+    pub metadata: Arc<[MetadataColumn]>,
 }
 
 /// Typed rows with their operations, in the order of the source.
@@ -90,7 +94,8 @@ impl Reading {
         let mut reader = self.reader(file, FileKind::Changes, std::io::Cursor::new(content));
         while let Some(more) = reader.next(ROWS).map_err(|e| at(file, e))? {
             counts.zero_dates += self.zero_dates(file, &more)?;
-            rows.push(ChangeRows { columns: more.columns, operations: more.operations });
+            let columns = self.with_metadata(file, &more)?;
+            rows.push(ChangeRows { columns, operations: more.operations });
         }
         counts.records = reader.records();
         Ok((rows, counts))
@@ -134,7 +139,7 @@ impl Reading {
         let mut reader = self.reader(file, FileKind::Load, content);
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
             counts.zero_dates += self.zero_dates(file, &rows)?;
-            if steps.blocking_send(Ok(LoadStep::Rows(rows.columns))).is_err() {
+            if steps.blocking_send(Ok(LoadStep::Rows(self.with_metadata(file, &rows)?))).is_err() {
                 return Err(Error::transient("the load was given up"));
             }
         }
@@ -165,6 +170,17 @@ impl Reading {
         Ok(rows.zero_dates.iter().sum())
     }
 
+    fn with_metadata(&self, file: &RawFile, rows: &Rows) -> Result<RecordBatch> {
+        if self.metadata.is_empty() {
+            return Ok(rows.columns.clone());
+        }
+        let mut fields = rows.columns.schema().fields().to_vec();
+        fields.extend(self.metadata.iter().map(|column| Arc::new(column.field())));
+        let mut columns = rows.columns.columns().to_vec();
+        columns.extend(self.metadata.iter().map(|column| column.values(file, rows)));
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    }
+
     fn reader(
         &self,
         file: &RawFile,
@@ -172,7 +188,8 @@ impl Reading {
         content: impl Read + Send + 'static,
     ) -> RecordReader<Box<dyn Read + Send>> {
         let content = decompress(&file.name, content);
-        RecordReader::new(content, &self.settings, kind, Arc::clone(&self.columns), self.datetime)
+        let reader = RecordReader::new(content, &self.settings, kind, Arc::clone(&self.columns), self.datetime);
+        if self.metadata.contains(&MetadataColumn::CommitTs) { reader.with_commit_times() } else { reader }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The metadata and protocol of a new table, and of one whose definition changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use buoyant_kernel::table_features::TableFeature;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
@@ -19,27 +19,37 @@ const STATISTICS_COLUMNS: usize = 32;
 
 const VECTORS: &str = "delta.enableDeletionVectors";
 
-/// The metadata and protocol under which `table` may have deletion vectors, if it may not yet.
+/// The metadata and protocol under which `table` may have deletion vectors.
 pub fn with_vectors(table: &Table, metadata: Metadata) -> Result<(Metadata, Option<Protocol>)> {
-    let protocol = table.snapshot.protocol();
-    let has_feature = protocol.writer_features().is_some_and(|f| f.contains(&TableFeature::DeletionVectors));
     let metadata = metadata.add_config_key(VECTORS.to_string(), "true".to_string())?;
-    if has_feature {
-        return Ok((metadata, None));
+    let feature = ["deletionVectors"];
+    let wanted =
+        json!({"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": feature, "writerFeatures": feature});
+    Ok((metadata, united(table.snapshot.protocol(), &serde_json::from_value(wanted)?)?))
+}
+
+/// A protocol that allows what either of the two allows, or `None` if the old one does already.
+fn united(old: &Protocol, new: &Protocol) -> Result<Option<Protocol>> {
+    if new.min_writer_version() < 7 {
+        return Ok(None);
     }
-    // a protocol of features names also those that the old version number stood for
-    let names = |features: Option<&[TableFeature]>| -> Vec<String> {
+    let names = |features: Option<&[TableFeature]>| -> BTreeSet<String> {
         features.unwrap_or_default().iter().map(ToString::to_string).collect()
     };
-    let (mut readers, mut writers) = (names(protocol.reader_features()), names(protocol.writer_features()));
-    if protocol.min_writer_version() < 7 {
+    let (mut readers, mut writers) = (names(old.reader_features()), names(old.writer_features()));
+    if old.min_writer_version() < 7 {
+        // a protocol of features names also those that the old version number stood for
         writers.extend(["appendOnly", "invariants"].map(String::from));
     }
-    readers.push("deletionVectors".into());
-    writers.push("deletionVectors".into());
+    let before = (readers.len(), writers.len());
+    readers.extend(names(new.reader_features()));
+    writers.extend(names(new.writer_features()));
+    if old.min_writer_version() >= 7 && before == (readers.len(), writers.len()) {
+        return Ok(None);
+    }
     let protocol =
         json!({"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": readers, "writerFeatures": writers});
-    Ok((metadata, Some(serde_json::from_value(protocol)?)))
+    Ok(Some(serde_json::from_value(protocol)?))
 }
 
 /// True if the table already may have deletion vectors.
@@ -79,12 +89,8 @@ pub fn with_facts(metadata: &Metadata, facts: &Facts) -> Result<Metadata> {
 /// The actions that give `table` a new definition, beside those that replace its rows.
 pub fn replaced(table: &Table, schema: &Schema, metadata: Metadata) -> Result<Vec<Action>> {
     let metadata = metadata.with_table_id(table.snapshot.metadata().id().to_string())?;
-    let (old, new) = (table.snapshot.protocol(), protocol(schema)?);
     let mut actions = vec![Action::Metadata(metadata)];
-    // features are only ever added: what the old protocol asks of readers is no more than they could already do
-    if new.min_writer_version() > old.min_writer_version() {
-        actions.push(Action::Protocol(new));
-    }
+    actions.extend(united(table.snapshot.protocol(), &protocol(schema)?)?.map(Action::Protocol));
     Ok(actions)
 }
 

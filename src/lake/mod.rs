@@ -50,8 +50,11 @@ impl Lake {
 
     /// The log of `name`, whether or not the table exists.
     pub fn log(&self, name: &TableName) -> Result<LogStoreRef> {
-        let folder = format!("{}/{}/", escape(&name.schema), escape(&name.table));
-        let url = self.location.url.join(&folder).map_err(|e| Error::usage(format!("table {name}: {e}")))?;
+        let mut url = self.location.url.clone();
+        url.path_segments_mut()
+            .map_err(|()| Error::usage(format!("{} cannot hold tables", self.location.url)))?
+            .pop_if_empty()
+            .extend([escape(&name.schema).as_str(), escape(&name.table).as_str(), ""]);
         let prefix = Path::from_url_path(url.path()).map_err(|e| Error::usage(format!("table {name}: {e}")))?;
         let prefixed = Arc::new(PrefixStore::new(Arc::clone(&self.location.store), prefix));
         Ok(default_logstore(prefixed, Arc::clone(&self.location.store), &url, &StorageConfig::default()))
@@ -80,20 +83,19 @@ impl Lake {
     }
 }
 
-/// A name as a part of a table's URL. Different names give different folders: every byte that a path or URL reads
-/// otherwise becomes `%XX` in the folder's name (`%25XX` in the URL), and so does a leading `_` or `.`, which would hide
-/// the folder from other engines.
+/// A name as a folder. Different names give different folders: a byte that stores, paths or other engines read otherwise
+/// becomes `!XX`, and so does a leading `_` or `.`, which would hide the folder. (`%XX` would be decoded on the way.)
 fn escape(name: &str) -> String {
     let mut folder = String::with_capacity(name.len());
     for (i, c) in name.char_indices() {
-        let plain = c.is_ascii_alphanumeric() || matches!(c, '-' | '$') || (i > 0 && matches!(c, '_' | '.'));
-        if plain {
-            folder.push(c);
-        } else {
+        let special = c.is_control() || "!/\\%#?*:~|<>[]{}^`\"'+=&;".contains(c);
+        if special || (i == 0 && matches!(c, '_' | '.' | ' ')) {
             let mut buffer = [0; 4];
             for byte in c.encode_utf8(&mut buffer).bytes() {
-                folder.push_str(&format!("%25{byte:02X}"));
+                folder.push_str(&format!("!{byte:02X}"));
             }
+        } else {
+            folder.push(c);
         }
     }
     folder
@@ -104,17 +106,12 @@ fn unescape(folder: &str) -> Option<String> {
     if folder.is_empty() || folder.starts_with(['_', '.']) {
         return None;
     }
-    let mut bytes = vec![];
-    let mut rest = folder.as_bytes();
-    while let [first, tail @ ..] = rest {
-        if *first == b'%' {
-            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &tail[2..];
-        } else {
-            bytes.push(*first);
-            rest = tail;
-        }
+    let mut parts = folder.split('!');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend(rest.as_bytes());
     }
     String::from_utf8(bytes).ok()
 }
@@ -129,11 +126,10 @@ mod tests {
             ["orders", "Orders", "_hidden", ".hidden", "a/b", "..", "a%b", "a%25b", "größe", "a b", "x.y", "x_y"];
         let mut folders = std::collections::HashSet::new();
         for name in names {
-            let url = escape(name);
-            let folder = Path::from_url_path(&url).unwrap();
-            assert_eq!(folder.parts().count(), 1, "{name}");
-            assert_eq!(unescape(folder.as_ref()).as_deref(), Some(name));
-            assert!(folders.insert(url));
+            let folder = escape(name);
+            assert_eq!(Path::from_url_path(&folder).unwrap().parts().count(), 1, "{name}");
+            assert_eq!(unescape(&folder).as_deref(), Some(name));
+            assert!(folders.insert(folder));
         }
         assert_eq!(unescape("_delta_log"), None);
     }

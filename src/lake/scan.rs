@@ -80,6 +80,21 @@ impl Scan {
         self
     }
 
+    /// Just `rows` of the same files.
+    pub fn only(mut self, rows: &Rows) -> Result<Scan> {
+        let mut dead = Rows::new();
+        for &file in &self.files {
+            let mut others = RoaringTreemap::new();
+            others.insert_range(0..physical_rows(&self.table.files[file])?);
+            if let Some(rows) = rows.get(&file) {
+                others -= rows;
+            }
+            dead.insert(file, others);
+        }
+        self.dead = Arc::new(dead);
+        Ok(self)
+    }
+
     /// The columns that the scan has: the table's in table order, then the address.
     pub fn schema(&self) -> SchemaRef {
         let mut fields: Vec<_> = self.table.schema.fields().iter().cloned().collect();
@@ -257,10 +272,15 @@ fn all_but(dead: &RoaringTreemap, rows: u64) -> RowSelection {
     let length = |from: u64, to: u64| usize::try_from(to - from).unwrap_or(usize::MAX);
     let (mut selectors, mut next) = (vec![], 0);
     for row in dead {
-        if row > next {
-            selectors.push(RowSelector::select(length(next, row)));
+        match selectors.last_mut() {
+            Some(RowSelector { row_count, skip: true }) if row == next => *row_count += 1,
+            _ => {
+                if row > next {
+                    selectors.push(RowSelector::select(length(next, row)));
+                }
+                selectors.push(RowSelector::skip(1));
+            }
         }
-        selectors.push(RowSelector::skip(1));
         next = row + 1;
     }
     if rows > next {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use chrono::Datelike;
 use datafusion::arrow::array::Array;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::scalar::ScalarValue;
@@ -95,7 +96,9 @@ fn as_json(bound: &ScalarValue, round: Round) -> Option<Value> {
                 Round::Down => micros.div_euclid(1000),
                 Round::Up => micros.checked_add(999)?.div_euclid(1000),
             };
-            let time = chrono::DateTime::from_timestamp_millis(millis)?;
+            // a year of five digits is no form that readers know
+            let time =
+                chrono::DateTime::from_timestamp_millis(millis).filter(|time| (0..=9999).contains(&time.year()))?;
             let zone = if zone.is_some() { "Z" } else { "" };
             Some(json!(format!("{}{zone}", time.format("%Y-%m-%dT%H:%M:%S%.3f"))))
         }

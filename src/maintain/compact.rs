@@ -83,6 +83,7 @@ async fn rewrite(engine: &Engine, table: &Table, ours: &Ours, group: &[usize], d
         key: ours.facts.key.clone(),
         partition_by: table.partition_columns.clone(),
         table_type: TableType::CopyOnWrite,
+        source_columns: ours.facts.schema.columns.len(),
     };
     let scan = Scan::new(table, group.to_vec()).await?;
     let rows = engine.session().read_table(Arc::new(ScanProvider(scan)))?;

@@ -2,6 +2,7 @@
 //! the files of a new table.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt64Array};
@@ -43,66 +44,73 @@ pub async fn load(
     same_key: SameKey,
 ) -> Result<Loaded> {
     let read = Arc::new(Mutex::new(LoadRead::default()));
-    let source = Arc::new(Incoming::new(layout, steps, Arc::clone(&read)));
-    let table = StreamingTable::try_new(Arc::clone(&source.schema), vec![source])?;
-    let mut order = layout.sort_expressions();
-    order.push(ident(CHANGE).sort(true, true));
-    let mut rows = engine.session().read_table(Arc::new(table))?.sort(order)?.execute_stream().await?;
+    let incoming = numbered(layout, steps, Arc::clone(&read));
+    let session = engine.session();
+    let order = layout.key.iter().map(|name| ident(name).sort(true, true));
+    let order = order.chain([ident(CHANGE).sort(true, true)]).collect();
+    let by_key = session.read_table(once(incoming)?)?.sort(order)?.execute_stream().await?;
+    let found = Arc::new(AtomicU64::new(0));
+    let rows = without_doubles(layout, by_key, same_key, Arc::clone(&found))?;
     let mut writer = Writer::new(layout);
-    let mut doubles = Doubles::new(layout, same_key)?;
-    while let Some(batch) = rows.try_next().await? {
-        for batch in doubles.push(batch)? {
-            writer.write(&batch).await?;
-        }
-    }
-    if let Some(last) = doubles.finish() {
-        writer.write(&last).await?;
+    if layout.partition_by.is_empty() {
+        writer.write_all(rows).await?;
+    } else {
+        writer.write_sorted(session.read_table(once(rows)?)?).await?;
     }
     let files = writer.close().await?;
     let read = read.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(Loaded { files, read, doubles: doubles.found })
+    Ok(Loaded { files, read, doubles: found.load(Ordering::Relaxed) })
 }
 
-/// The stream of a load's rows, numbered in order.
-struct Incoming {
+/// A stream as a table that can be read once.
+fn once(rows: SendableRecordBatchStream) -> Result<Arc<StreamingTable>> {
+    let schema = rows.schema();
+    let stream = Arc::new(Once { schema: Arc::clone(&schema), rows: Mutex::new(Some(rows)) });
+    Ok(Arc::new(StreamingTable::try_new(schema, vec![stream])?))
+}
+
+struct Once {
     schema: SchemaRef,
-    steps: Mutex<Option<mpsc::Receiver<Result<LoadStep>>>>,
-    read: Arc<Mutex<LoadRead>>,
+    rows: Mutex<Option<SendableRecordBatchStream>>,
 }
 
-impl Incoming {
-    fn new(layout: &Layout, steps: mpsc::Receiver<Result<LoadStep>>, read: Arc<Mutex<LoadRead>>) -> Incoming {
-        let mut fields = layout.schema.fields().to_vec();
-        fields.push(Arc::new(Field::new(CHANGE, DataType::UInt64, false)));
-        Incoming { schema: Arc::new(Schema::new(fields)), steps: Mutex::new(Some(steps)), read }
-    }
-}
-
-impl fmt::Debug for Incoming {
+impl fmt::Debug for Once {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Incoming")
+        f.write_str("Once")
     }
 }
 
-impl PartitionStream for Incoming {
+impl PartitionStream for Once {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let start = Numbering { steps, next: 0, schema: Arc::clone(&self.schema), read: Arc::clone(&self.read) };
-        let rows =
-            futures::stream::try_unfold(
-                start,
-                |mut this| async move { Ok(this.next().await?.map(|batch| (batch, this))) },
-            );
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
+        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner).take();
+        rows.unwrap_or_else(|| {
+            let again = futures::stream::once(async { Err(Error::definite("a stream was read twice").into()) });
+            Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), again))
+        })
     }
 }
 
+/// The stream of a load's rows, numbered in order.
+fn numbered(
+    layout: &Layout,
+    steps: mpsc::Receiver<Result<LoadStep>>,
+    read: Arc<Mutex<LoadRead>>,
+) -> SendableRecordBatchStream {
+    let mut fields = layout.schema.fields().to_vec();
+    fields.push(Arc::new(Field::new(CHANGE, DataType::UInt64, false)));
+    let schema = Arc::new(Schema::new(fields));
+    let start = Numbering { steps, next: 0, schema: Arc::clone(&schema), read };
+    let rows =
+        futures::stream::try_unfold(start, |mut this| async move { Ok(this.next().await?.map(|batch| (batch, this))) });
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+}
+
 struct Numbering {
-    steps: Option<mpsc::Receiver<Result<LoadStep>>>,
+    steps: mpsc::Receiver<Result<LoadStep>>,
     next: u64,
     schema: SchemaRef,
     read: Arc<Mutex<LoadRead>>,
@@ -110,10 +118,7 @@ struct Numbering {
 
 impl Numbering {
     async fn next(&mut self) -> Result<Option<RecordBatch>, DataFusionError> {
-        let Some(steps) = &mut self.steps else {
-            return Err(Error::definite("a load was read twice").into());
-        };
-        while let Some(step) = steps.recv().await {
+        while let Some(step) = self.steps.recv().await {
             match step? {
                 LoadStep::Rows(rows) => {
                     let after = self.next + rows.num_rows() as u64;
@@ -131,24 +136,43 @@ impl Numbering {
     }
 }
 
+/// Of the rows of `by_key`, which are sorted by key and number, the last of each key, without its number.
+fn without_doubles(
+    layout: &Layout,
+    by_key: SendableRecordBatchStream,
+    same_key: SameKey,
+    found: Arc<AtomicU64>,
+) -> Result<SendableRecordBatchStream> {
+    let start = Some((by_key, Doubles::new(layout, same_key, found)?));
+    let rows = futures::stream::try_unfold(start, |state| async move {
+        let Some((mut by_key, mut doubles)) = state else { return Ok::<_, DataFusionError>(None) };
+        let (rows, state) = match by_key.try_next().await? {
+            Some(batch) => (doubles.push(&batch)?, Some((by_key, doubles))),
+            None => (doubles.finish().into_iter().collect(), None),
+        };
+        Ok(Some((futures::stream::iter(rows.into_iter().map(Ok)), state)))
+    });
+    Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&layout.schema), rows.try_flatten())))
+}
+
 /// Leaves the last of the rows that share a key, out of a stream that is sorted by key and number.
-struct Doubles<'a> {
-    layout: &'a Layout,
+struct Doubles {
+    layout: Layout,
     same_key: SameKey,
     converter: RowConverter,
     /// The last row seen, which the next batch may outdate.
     held: Option<(OwnedRow, RecordBatch)>,
-    found: u64,
+    found: Arc<AtomicU64>,
 }
 
-impl<'a> Doubles<'a> {
-    fn new(layout: &'a Layout, same_key: SameKey) -> Result<Doubles<'a>> {
+impl Doubles {
+    fn new(layout: &Layout, same_key: SameKey, found: Arc<AtomicU64>) -> Result<Doubles> {
         let fields = layout.key_fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-        Ok(Doubles { layout, same_key, converter: RowConverter::new(fields)?, held: None, found: 0 })
+        Ok(Doubles { layout: layout.clone(), same_key, converter: RowConverter::new(fields)?, held: None, found })
     }
 
     /// The rows that are sure to stay, without their numbers.
-    fn push(&mut self, batch: RecordBatch) -> Result<Vec<RecordBatch>> {
+    fn push(&mut self, batch: &RecordBatch) -> Result<Vec<RecordBatch>> {
         let count = batch.num_rows();
         let Some(last) = count.checked_sub(1) else { return Ok(vec![]) };
         let batch = batch.project(&(0..self.layout.schema.fields().len()).collect::<Vec<_>>())?;
@@ -180,7 +204,7 @@ impl<'a> Doubles<'a> {
     }
 
     fn double(&mut self, earlier: &RecordBatch, later: &RecordBatch) -> Result<()> {
-        self.found += 1;
+        self.found.fetch_add(1, Ordering::Relaxed);
         match self.same_key {
             SameKey::LaterStays => Ok(()),
             SameKey::Refuse => Err(Error::definite(format!(

@@ -24,6 +24,15 @@ use crate::lake::table::Table;
 pub struct Located {
     pub rows: Rows,
     pub changes: RoaringTreemap,
+    pub addresses: Vec<Address>,
+}
+
+/// Where the row lies that a change named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    pub change: u64,
+    pub file: usize,
+    pub row: u64,
 }
 
 /// Finds the live rows whose keys stand in `keys` (the key columns and [`CHANGE`]).
@@ -52,6 +61,7 @@ pub async fn locate(engine: &Engine, table: &Table, key: &[String], keys: &Recor
             let (file, row) = address.ok_or_else(|| Error::definite("locate gave an address that is none"))?;
             located.rows.entry(file).or_default().insert(row);
             located.changes.insert(*change);
+            located.addresses.push(Address { change: *change, file, row });
         }
     }
     Ok(located)

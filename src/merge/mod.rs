@@ -5,6 +5,7 @@ pub mod load;
 pub mod locate;
 pub mod net;
 pub mod rewrite;
+pub mod soft;
 pub mod vectors;
 pub mod write;
 
@@ -73,15 +74,23 @@ pub async fn merge(
         return Err(load::double_key_across_runs(layout, &net, &located.changes)?);
     }
     let counts = count(&net, &located.changes);
+    let mut upserts = net.upserts;
+    if layout.keeps_deleted() {
+        let deleted = soft::deleted_rows(engine, table, layout, &located, &net.bare).await?;
+        if !deleted.is_empty() {
+            upserts.extend(deleted);
+            upserts = net::sorted(layout, &upserts)?;
+        }
+    }
     let (mut actions, added) = match layout.table_type {
         TableType::CopyOnWrite => {
-            let added = rewrite::rewrite(engine, table, layout, &located.rows, net.upserts).await?;
+            let added = rewrite::rewrite(engine, table, layout, &located.rows, upserts).await?;
             let removed = located.rows.keys().map(|&file| Action::Remove(table.files[file].remove_action(true)));
             (removed.collect::<Vec<_>>(), added)
         }
         TableType::MergeOnRead => {
             let (marked, added) =
-                tokio::try_join!(vectors::mark(table, &located.rows), write::append(layout, net.upserts))?;
+                tokio::try_join!(vectors::mark(table, &located.rows), write::append(layout, upserts))?;
             (marked, added)
         }
     };
@@ -97,15 +106,18 @@ pub async fn merge(
 }
 
 fn count(net: &Net, located: &RoaringTreemap) -> Counts {
+    let outcomes = net.read - net.netted_away;
     let deleted = net.deletes.intersection_len(located);
     let updated = located.len() - deleted;
+    let absent_deletes = net.bare.changes.iter().filter(|change| !located.contains(**change)).count() as u64;
+    let inserted = outcomes - updated - deleted - absent_deletes;
     Counts {
         read: net.read,
-        inserted: net.read - net.netted_away - net.deletes.len() - updated,
+        inserted,
         updated,
         deleted,
         netted_away: net.netted_away,
-        absent_deletes: net.deletes.len() - deleted,
+        absent_deletes,
         ..Counts::default()
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::compute::partition;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::SortExpr;
 use datafusion::prelude::{DataFrame, ident};
 use datafusion::scalar::ScalarValue;
@@ -21,6 +22,7 @@ use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use uuid::Uuid;
 
+use crate::dms::metadata::MetadataColumn;
 use crate::error::{Error, Result};
 use crate::lake::TableType;
 use crate::lake::create::statistics_columns;
@@ -40,6 +42,8 @@ pub struct Layout {
     pub key: Vec<String>,
     pub partition_by: Vec<String>,
     pub table_type: TableType,
+    /// How many of the columns are the source's; those behind them lakemerge adds.
+    pub source_columns: usize,
 }
 
 /// Writes rows that are sorted by partition into files of their own.
@@ -52,6 +56,19 @@ pub async fn append(layout: &Layout, rows: Vec<RecordBatch>) -> Result<Vec<Add>>
 }
 
 impl Layout {
+    /// True if a row that the source deletes stays, marked.
+    pub fn keeps_deleted(&self) -> bool {
+        let deleted = MetadataColumn::Deleted.name();
+        self.schema.fields().get(self.source_columns).is_some_and(|field| field.name() == deleted)
+    }
+
+    /// Rows with the source's columns of `values` and the added columns of `origins`.
+    pub fn with_metadata_of(&self, values: &RecordBatch, origins: &RecordBatch) -> Result<RecordBatch> {
+        let columns = values.columns().iter().take(self.source_columns);
+        let columns = columns.chain(origins.columns().iter().skip(self.source_columns)).cloned().collect();
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+
     pub fn key_fields(&self) -> Vec<FieldRef> {
         self.numbers(&self.key).map(|i| Arc::clone(&self.schema.fields()[i])).collect()
     }
@@ -126,7 +143,11 @@ impl<'a> Writer<'a> {
 
     /// Writes `rows`, whose columns are the table's, by partition and key.
     pub async fn write_sorted(&mut self, rows: DataFrame) -> Result<()> {
-        let mut rows = rows.sort(self.layout.sort_expressions())?.execute_stream().await?;
+        self.write_all(rows.sort(self.layout.sort_expressions())?.execute_stream().await?).await
+    }
+
+    /// Writes `rows`, whose columns are the table's and which come by partition.
+    pub async fn write_all(&mut self, mut rows: SendableRecordBatchStream) -> Result<()> {
         while let Some(batch) = rows.try_next().await? {
             self.write(&batch).await?;
         }
@@ -219,18 +240,26 @@ fn partition_text(value: &ScalarValue) -> Result<Option<String>> {
     }))
 }
 
-/// The folder of a partition, in Hive's form: some readers take the value from there. A byte that a path reads
-/// otherwise is `%XX`, which the log then encodes once more.
+/// The folder of a partition, in Hive's form: some readers take the value from there. Whatever a URL would write
+/// otherwise is `%XX` in the value, which the log then encodes once more; in the name just what a path cannot hold.
 fn folder(name: &str, value: &ScalarValue) -> Result<String> {
-    let text = partition_text(value)?.map_or("__HIVE_DEFAULT_PARTITION__".to_string(), |text| escaped(&text));
-    Ok(format!("{}={text}/", escaped(name)))
+    let value = match partition_text(value)? {
+        Some(text) => escaped(&text, |c| c.is_ascii_alphanumeric() || "-_.".contains(c)),
+        None => "__HIVE_DEFAULT_PARTITION__".to_string(),
+    };
+    let name = escaped(name, |c| !c.is_ascii_control() && !"\"#%'*/:=?\\{[]^".contains(c));
+    Ok(format!("{name}={value}/"))
 }
 
-fn escaped(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
+fn escaped(text: &str, is_plain: impl Fn(char) -> bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_plain(c) {
+            escaped.push(c);
+        } else {
+            let mut buffer = [0; 4];
+            escaped.extend(c.encode_utf8(&mut buffer).bytes().map(|byte| format!("%{byte:02X}")));
+        }
+    }
+    escaped
 }

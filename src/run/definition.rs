@@ -31,7 +31,7 @@ pub fn check(table: &Table, facts: &Facts, configured: &TableJob) -> Result<()> 
     let types = |schema: &Schema| -> Vec<_> {
         schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect()
     };
-    if types(&table.schema) != types(&meant.schema.arrow(configured.datetime)) {
+    if types(&table.schema) != types(&configured.arrow(&meant.schema)) {
         return Err(Error::definite(format!("the table's columns or their types are not those configured; {remedy}")));
     }
     Ok(())

@@ -300,10 +300,11 @@ impl<'a> TableRun<'a> {
     fn layout(&self, definition: &Definition) -> Result<Layout> {
         Ok(Layout {
             log: self.lake.log(&self.name)?,
-            schema: definition.schema.arrow(self.meant.datetime),
+            schema: self.meant.arrow(&definition.schema),
             key: definition::key_names(definition),
             partition_by: definition::partition_names(&self.meant, &definition.schema),
             table_type: self.meant.table_type,
+            source_columns: definition.schema.columns.len(),
         })
     }
 
@@ -314,6 +315,7 @@ impl<'a> TableRun<'a> {
             columns: definition.schema.columns.clone().into(),
             datetime: self.meant.datetime,
             key: definition.key.clone().into(),
+            metadata: self.meant.metadata.clone().into(),
         }
     }
 }

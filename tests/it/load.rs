@@ -199,3 +199,38 @@ fn a_consumed_change_file_that_vanished_stops_the_table() {
     site.command(&["run"]).exits(1).says(&["shop.rows", "on_vanished"]);
     assert_same(&site.rows(&table), &[row(["1", "one"]), row(["2", "two"])], "after a truncate");
 }
+
+#[test]
+fn a_double_is_found_whatever_partition_its_rows_are_in() {
+    let columns = [("id", "int(11) NOT NULL"), ("region", "varchar(20) DEFAULT NULL")];
+    let primary = Table::new("shop.goods", &columns).partitioned_by(&["region"]);
+    let site = Site::local();
+    site.declare(&[&primary]);
+    site.load(&primary, 1, &[row(["1", "a"]), row(["2", "a"])]);
+    site.load(&primary, 2, &[row(["1", "b"])]);
+    let report = site.run().table(&primary);
+    assert_eq!((&report["inserted"], &report["netted_away"]), (&2.into(), &1.into()), "{report:#}");
+    assert_same(&site.rows(&primary), &[row(["1", "b"]), row(["2", "a"])], "the later file's row stays");
+
+    let configured = primary.configured_key(&["id"]);
+    let site = Site::local();
+    site.declare(&[&configured]);
+    site.load(&configured, 1, &[row(["1", "a"]), row(["2", "a"]), row(["1", "b"])]);
+    site.command(&["run"]).exits(1).says(&["id=1, region=a", "id=1, region=b"]);
+}
+
+#[test]
+fn names_of_tables_may_hold_anything() {
+    for name in ["naïve", "a b", "a+b", "a=b", "a#b", "a%b", "a~b", "日本", "a.b", "a!20b"] {
+        let table = Table::new(&format!("shop.{name}"), &[("id", "int(11) NOT NULL")]);
+        let site = Site::local();
+        site.declare(&[&table]);
+        site.edit("lakemerge.toml", &format!("\"shop.{name}\""), &format!("'shop.\"{name}\"'"));
+        site.load(&table, 1, &[row(["1"])]);
+        site.command(&["run"]).exits(0);
+        site.changes(&table, &stamp(0), &[insert(["2"])]);
+        site.command(&["run"]).exits(0);
+        let rows = site.query(&format!("SELECT id FROM shop.\"{name}\" ORDER BY id"));
+        assert_eq!(rows.len(), 2, "{name}: {rows:?}");
+    }
+}

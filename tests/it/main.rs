@@ -15,6 +15,7 @@
 
 mod support;
 
+mod added_columns;
 mod bad_input;
 mod journey;
 mod kill;

@@ -4,14 +4,14 @@ use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
 use super::cut::{Cutter, Fields, Span, Stop};
 use super::layout::{self, Layout};
 use super::settings::S3Settings;
 use super::values::{ColumnValues, Field, Refusal, shown};
-use crate::schema::{Column, DatetimeAs, arrow_schema};
+use crate::schema::{Column, DatetimeAs, SqlType, arrow_schema};
 
 /// What happened to a row at the source.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -45,6 +45,8 @@ pub struct Rows {
     /// For each column how many values were zero dates and became NULL: `0000-00-00` with or without a time, a date whose month or day
     /// is zero, and an empty field of a `DATE`, `DATETIME` or `TIMESTAMP` that is NOT NULL.
     pub zero_dates: Vec<u64>,
+    /// The commit time of each row in UTC, if it was [asked for](RecordReader::with_commit_times) and the files have it.
+    pub commit_times: Option<ArrayRef>,
 }
 
 /// Why a file cannot be read on. The file itself is named by whoever opened it.
@@ -146,6 +148,8 @@ pub struct RecordReader<R: Read> {
     order: Vec<usize>,
     columns: Arc<[Column]>,
     values: Vec<ColumnValues>,
+    /// Field and values of the commit times.
+    commit_times: Option<(usize, ColumnValues)>,
     schema: SchemaRef,
     header: Header,
     records: u64,
@@ -173,10 +177,21 @@ impl<R: Read> RecordReader<R> {
             values: columns.iter().map(|column| ColumnValues::new(column, datetime)).collect(),
             schema: arrow_schema(&columns, datetime),
             columns,
+            commit_times: None,
             header: if settings.add_column_name { Header::Unread } else { Header::None },
             records: 0,
             failed: false,
         }
+    }
+
+    /// Reads the column that TimestampColumnName adds too.
+    pub fn with_commit_times(mut self) -> Self {
+        let field = usize::from(self.layout.has_operation);
+        self.commit_times = self.layout.leading_name(field).map(|name| {
+            let column = Column { name: name.to_owned(), sql_type: SqlType::Timestamp(6), nullable: true };
+            (field, ColumnValues::new(&column, DatetimeAs::Timestamp))
+        });
+        self
     }
 
     /// The next rows, at most `max_rows` of them and fewer if they are large; `None` at the end of the file.
@@ -234,6 +249,17 @@ impl<R: Read> RecordReader<R> {
             return Err(self.wrong_count(expected));
         }
         let operation = if self.layout.has_operation { self.operation()? } else { Operation::Insert };
+        if let Some((field, values)) = &mut self.commit_times {
+            let field = *field;
+            let span = self.fields.spans[field];
+            let text = self.cutter.text(span, &mut self.scratch.0);
+            let null_value = self.null_value.as_deref();
+            let pushed = values.push(Field { text, quoted: span.quoted(), operation, null_value }, &mut self.scratch.1);
+            if let Err(refusal) = pushed {
+                let (value, reason) = (Some(shown(text)), values.reason(refusal));
+                return Err(RecordError::Bad { record: self.records, column: self.name(field), value, reason });
+            }
+        }
         for (field, place) in self.order.iter().enumerate() {
             let span = self.fields.spans[leading + field];
             let text = self.cutter.text(span, &mut self.scratch.0);
@@ -311,7 +337,11 @@ impl<R: Read> RecordReader<R> {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(operations.len()));
         let columns = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(inner)?;
-        Ok(Rows { columns, operations, first_record, zero_dates })
+        let commit_times = match &mut self.commit_times {
+            Some((_, values)) => Some(values.finish().map_err(inner)?.0),
+            None => None,
+        };
+        Ok(Rows { columns, operations, first_record, zero_dates, commit_times })
     }
 }
 

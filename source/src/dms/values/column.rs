@@ -103,13 +103,14 @@ impl ColumnValues {
     #[inline]
     pub fn push(&mut self, field: Field<'_>, scratch: &mut Vec<u8>) -> Result<(), Refusal> {
         let text_not_null = self.family == Family::Text && !self.nullable;
-        if field.null_value == Some(field.text) && !text_not_null {
+        // a text that is NOT NULL and reads like CsvNullValue is itself: somebody may be called so
+        if field.null_value == Some(field.text) && !(text_not_null && self.sql_type == SqlType::Text) {
             return self.missing(field.operation);
         }
         if !field.text.is_empty() {
             return self.store.push(field.text, scratch, &mut self.zero_dates);
         }
-        let told_from_null = field.quoted || field.null_value.is_some() && field.operation != Operation::Delete;
+        let told_from_null = field.quoted || field.null_value.is_some();
         if text_not_null || self.family == Family::Text && told_from_null {
             self.store.push(&[], scratch, &mut self.zero_dates)
         } else {
