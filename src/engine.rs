@@ -14,6 +14,7 @@ use crate::storage::Location;
 pub struct Engine {
     runtime: Arc<RuntimeEnv>,
     threads: usize,
+    memory: usize,
 }
 
 impl Engine {
@@ -24,7 +25,17 @@ impl Engine {
         let pool = GreedyMemoryPool::new(memory_limit / 2);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc()?;
         runtime.register_object_store(&lake.store_url()?, Arc::clone(&lake.store));
-        Ok(Engine { runtime, threads })
+        Ok(Engine { runtime, threads, memory: memory_limit / 2 })
+    }
+
+    /// Bytes that DataFusion's operators share.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Pieces of work that are worth doing at once.
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     /// A session that plans merges: what stands first in a join is hashed, in one piece, and texts keep the type that

@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::{SortColumn, SortOptions, lexsort_to_indices};
 use datafusion::arrow::datatypes::{Int32Type, Int64Type, UInt64Type};
 use datafusion::datasource::MemTable;
 use datafusion::scalar::ScalarValue;
-use deltalake::kernel::LogicalFileView;
 use futures::TryStreamExt;
 use roaring::RoaringTreemap;
 
@@ -35,22 +34,41 @@ pub struct Address {
     pub row: u64,
 }
 
-/// Finds the live rows whose keys stand in `keys` (the key columns and [`CHANGE`]).
+/// Finds the live rows whose keys stand in `keys`: the key columns, by which they are sorted, and [`CHANGE`].
 ///
-/// Reads the key columns alone, and only of files whose bounds allow one of the keys.
+/// Reads the key columns alone, and only of files whose bounds allow one of the keys. A hash table cannot spill, so the
+/// keys are taken in slices that fit the memory (E-8); what is located is united before the one commit.
 pub async fn locate(engine: &Engine, table: &Table, key: &[String], keys: &RecordBatch) -> Result<Located> {
-    let candidates = candidates(table, key, keys)?;
-    if candidates.is_empty() || keys.num_rows() == 0 {
-        return Ok(Located::default());
+    let mut located = Located::default();
+    let rows_at_once = rows_of(keys, engine.memory() / SLICES);
+    let mut first = 0;
+    while first < keys.num_rows() {
+        let slice = keys.slice(first, rows_at_once.min(keys.num_rows() - first));
+        first += slice.num_rows();
+        let candidates = candidates(table, key, &slice)?;
+        if !candidates.is_empty() {
+            let target = Scan::new(table, candidates).await?.with_addresses();
+            join(engine, target, key, slice, &mut located).await?;
+        }
     }
+    Ok(located)
+}
+
+/// A slice of keys may take this part of the memory: its hash table needs a few times as much, and tables share it.
+const SLICES: usize = 8;
+
+fn rows_of(keys: &RecordBatch, bytes: usize) -> usize {
+    let row = keys.get_array_memory_size() / keys.num_rows().max(1);
+    (bytes / row.max(1)).max(1024)
+}
+
+async fn join(engine: &Engine, target: Scan, key: &[String], keys: RecordBatch, located: &mut Located) -> Result<()> {
     let session = engine.session();
-    let target = Scan::new(table, candidates).await?.with_addresses();
     session.register_table("target", Arc::new(ScanProvider(target)))?;
-    session.register_table("changes", Arc::new(MemTable::try_new(keys.schema(), vec![vec![keys.clone()]])?))?;
+    session.register_table("changes", Arc::new(MemTable::try_new(keys.schema(), vec![vec![keys]])?))?;
     let same_key: Vec<_> = key.iter().map(|k| format!("(c.{0} IS NOT DISTINCT FROM t.{0})", quoted(k))).collect();
     let statement = include_str!("../../sql/locate.sql").replace("{same_key}", &same_key.join(" AND "));
     let mut found = session.sql(&statement).await?.execute_stream().await?;
-    let mut located = Located::default();
     while let Some(batch) = found.try_next().await? {
         let column = |name| batch.column_by_name(name).ok_or_else(|| Error::definite(format!("locate lost {name}")));
         let files = column(FILE)?.as_primitive::<Int32Type>();
@@ -64,10 +82,11 @@ pub async fn locate(engine: &Engine, table: &Table, key: &[String], keys: &Recor
             located.addresses.push(Address { change: *change, file, row });
         }
     }
-    Ok(located)
+    Ok(())
 }
 
-/// The files whose bounds do not rule every key out.
+/// The files whose bounds do not rule every key out: by the keys themselves in the first column of the key, by their
+/// range in the others.
 fn candidates(table: &Table, key: &[String], keys: &RecordBatch) -> Result<Vec<usize>> {
     let mut ranges = HashMap::new();
     for column in key {
@@ -75,13 +94,19 @@ fn candidates(table: &Table, key: &[String], keys: &RecordBatch) -> Result<Vec<u
             ranges.insert(column.as_str(), range);
         }
     }
-    let files = table.files.iter().enumerate();
-    Ok(files.filter(|(_, file)| may_hold(table, file, &ranges)).map(|(number, _)| number).collect())
+    let mut candidates = vec![];
+    for (number, file) in table.files.iter().enumerate() {
+        let bounds = Bounds::of(file);
+        if in_range(table, &bounds, &ranges) && has_first(table, &bounds, key, keys)? {
+            candidates.push(number);
+        }
+    }
+    Ok(candidates)
 }
 
 /// The smallest and largest value of a key column, or `None` where a NULL is among them: bounds say nothing of NULLs.
 fn range(keys: &RecordBatch, column: &str) -> Result<Option<(ScalarValue, ScalarValue)>> {
-    let values = keys.column_by_name(column).ok_or_else(|| Error::definite(format!("key column {column} was lost")))?;
+    let values = key_column(keys, column)?;
     if values.null_count() > 0 || values.is_empty() {
         return Ok(None);
     }
@@ -93,10 +118,27 @@ fn range(keys: &RecordBatch, column: &str) -> Result<Option<(ScalarValue, Scalar
     Ok(Some((end(false)?, end(true)?)))
 }
 
-fn may_hold(table: &Table, file: &LogicalFileView, ranges: &HashMap<&str, (ScalarValue, ScalarValue)>) -> bool {
-    let bounds = Bounds::of(file);
+fn key_column<'a>(keys: &'a RecordBatch, column: &str) -> Result<&'a ArrayRef> {
+    keys.column_by_name(column).ok_or_else(|| Error::definite(format!("key column {column} was lost")))
+}
+
+fn in_range(table: &Table, bounds: &Bounds, ranges: &HashMap<&str, (ScalarValue, ScalarValue)>) -> bool {
     ranges.iter().all(|(column, (from, to))| {
         let Ok(field) = table.schema.field_with_name(column) else { return true };
         bounds.column(field).is_none_or(|(least, most)| least <= *to && *from <= most)
     })
+}
+
+/// True unless no key lies within a file's bounds of the first key column, which `keys` are sorted by.
+fn has_first(table: &Table, bounds: &Bounds, key: &[String], keys: &RecordBatch) -> Result<bool> {
+    let Some(first) = key.first() else { return Ok(true) };
+    let values = key_column(keys, first)?;
+    let field = table.schema.field_with_name(first)?;
+    let Some((least, most)) = bounds.column(field).filter(|_| values.null_count() == 0) else { return Ok(true) };
+    let (mut low, mut high) = (0, values.len());
+    while low < high {
+        let middle = low.midpoint(high);
+        if ScalarValue::try_from_array(values, middle)? < least { low = middle + 1 } else { high = middle }
+    }
+    Ok(low < values.len() && ScalarValue::try_from_array(values, low)? <= most)
 }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array};
-use datafusion::arrow::compute::{SortColumn, concat_batches, interleave_record_batch, lexsort_to_indices};
+use datafusion::arrow::compute::{
+    SortColumn, concat_batches, interleave_record_batch, lexsort_to_indices, take_record_batch,
+};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, UInt64Type};
 use datafusion::datasource::MemTable;
 use lakemerge_source::dms::records::Operation;
@@ -27,7 +29,7 @@ const ROWS: usize = 64 * 1024;
 pub struct Net {
     /// The rows that are to be there afterwards, by partition and key.
     pub upserts: Vec<RecordBatch>,
-    /// Every key with the number of its last change.
+    /// Every key with the number of its last change, sorted by key.
     pub keys: RecordBatch,
     /// The numbers of the last changes that are deletes.
     pub deletes: RoaringTreemap,
@@ -151,6 +153,7 @@ fn places(changes: &[ChangeRows], numbers: impl Iterator<Item = u64>) -> Vec<Pla
     places
 }
 
+/// The keys at `places` with their numbers, sorted by key.
 fn keys_of(layout: &Layout, batches: &[&RecordBatch], places: &[Place], numbers: Vec<u64>) -> Result<RecordBatch> {
     let schema = Arc::new(Schema::new(layout.key_fields()));
     let keys = batches
@@ -160,7 +163,12 @@ fn keys_of(layout: &Layout, batches: &[&RecordBatch], places: &[Place], numbers:
     let taken = concat_batches(&schema, &take(&keys.iter().collect::<Vec<_>>(), places)?)?;
     let mut columns = taken.columns().to_vec();
     columns.push(Arc::new(UInt64Array::from(numbers)));
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(with_change(layout.key_fields()))), columns)?)
+    let keys = RecordBatch::try_new(Arc::new(Schema::new(with_change(layout.key_fields()))), columns)?;
+    Ok(take_record_batch(&keys, &lexsort_to_indices(&sort_columns(taken.columns()), None)?)?)
+}
+
+fn sort_columns(columns: &[ArrayRef]) -> Vec<SortColumn> {
+    columns.iter().map(|values| SortColumn { values: Arc::clone(values), options: None }).collect()
 }
 
 fn with_change(mut fields: Vec<FieldRef>) -> Vec<FieldRef> {
@@ -192,9 +200,7 @@ fn order(layout: &Layout, batches: &[&RecordBatch], places: &[Place]) -> Result<
         })
         .collect::<Result<Vec<_>, _>>()?;
     let sort_keys = concat_batches(&schema, &take(&sort_keys.iter().collect::<Vec<_>>(), places)?)?;
-    let columns: Vec<_> =
-        sort_keys.columns().iter().map(|values| SortColumn { values: Arc::clone(values), options: None }).collect();
-    let order = lexsort_to_indices(&columns, None)?;
+    let order = lexsort_to_indices(&sort_columns(sort_keys.columns()), None)?;
     Ok(order.values().iter().map(|&i| i as usize).collect())
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::datasource::MemTable;
 use deltalake::kernel::Add;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 
-use super::write::{Layout, Writer};
+use super::write::{self, Layout, Writer};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::lake::provider::ScanProvider;
@@ -28,32 +28,49 @@ pub async fn rewrite(
 ) -> Result<Vec<Add>> {
     let mut touched: Vec<_> = located.keys().copied().collect();
     touched.sort_unstable();
-    let mut writer = Writer::new(layout);
     let old_bytes: i64 = touched.iter().map(|&file| table.files[file].size()).sum();
     let new_bytes: usize = upserts.iter().map(RecordBatch::get_array_memory_size).sum();
     let bytes = u64::try_from(old_bytes).unwrap_or_default() + new_bytes as u64;
     if !touched.is_empty() && bytes <= SMALL {
-        let kept = Scan::new(table, touched).await?.without(located);
-        let session = engine.session();
-        let mut rows = session.read_table(Arc::new(ScanProvider(kept)))?;
-        if !upserts.is_empty() {
-            let new = MemTable::try_new(Arc::clone(&layout.schema), vec![upserts])?;
-            rows = rows.union(session.read_table(Arc::new(new))?)?;
-        }
-        writer.write_sorted(rows).await?;
-        return writer.close().await;
+        return together(engine, table, layout, located, touched, upserts).await;
     }
-    for file in touched {
-        let kept = Scan::new(table, vec![file]).await?.without(located);
-        // one stream in file order, past the optimizer, which would read the file in parallel pieces
-        let mut rows = kept.plan(None, None, 1)?.execute(0, engine.session().task_ctx())?;
-        while let Some(batch) = rows.try_next().await? {
-            writer.write(&batch).await?;
-        }
-        writer.finish_file().await?;
+    let files = touched.into_iter().map(|file| {
+        let (engine, table, layout) = (engine.clone(), table.clone(), layout.clone());
+        let located = Rows::from([(file, located[&file].clone())]);
+        async move { tokio::spawn(async move { without(&engine, &table, &layout, file, &located).await }).await? }
+    });
+    let rewritten = futures::stream::iter(files).buffered(engine.threads()).try_collect::<Vec<_>>();
+    let (rewritten, added) = tokio::try_join!(rewritten, write::append(layout, upserts))?;
+    Ok(rewritten.into_iter().flatten().chain(added).collect())
+}
+
+/// What is left of all `touched` files and the new rows, sorted into one.
+async fn together(
+    engine: &Engine,
+    table: &Table,
+    layout: &Layout,
+    located: &Rows,
+    touched: Vec<usize>,
+    upserts: Vec<RecordBatch>,
+) -> Result<Vec<Add>> {
+    let kept = Scan::new(table, touched).await?.without(located);
+    let session = engine.session();
+    let mut rows = session.read_table(Arc::new(ScanProvider(kept)))?;
+    if !upserts.is_empty() {
+        let new = MemTable::try_new(Arc::clone(&layout.schema), vec![upserts])?;
+        rows = rows.union(session.read_table(Arc::new(new))?)?;
     }
-    for batch in upserts {
-        writer.write(&batch).await?;
-    }
+    let mut writer = Writer::new(layout);
+    writer.write_sorted(rows).await?;
+    writer.close().await
+}
+
+/// What is left of one file, in its order.
+async fn without(engine: &Engine, table: &Table, layout: &Layout, file: usize, located: &Rows) -> Result<Vec<Add>> {
+    let kept = Scan::new(table, vec![file]).await?.without(located);
+    // one stream in file order, past the optimizer, which would read the file in parallel pieces
+    let rows = kept.plan(None, None, 1)?.execute(0, engine.session().task_ctx())?;
+    let mut writer = Writer::new(layout);
+    writer.write_all(rows).await?;
     writer.close().await
 }

@@ -129,7 +129,8 @@ fn wishes(job: &Job, options: &Options, name: &TableName) -> Wishes {
         keep_vanished: job.table(name).keep_vanished,
         expired_before: expired_before(job.raw_retention),
         max_file_size: job.settings.max_file_size * 1024,
-        batch_bytes: job.batch_bytes,
+        // typed rows, keys and new files of a batch stand beside each other, and tables share the limit
+        batch_bytes: job.batch_bytes.min(job.memory_limit as u64 / 8),
     }
 }
 
