@@ -268,7 +268,7 @@ pub fn marked_rows(file: &LogicalFileView) -> u64 {
 }
 
 /// A selection of all `rows` but `dead`.
-fn all_but(dead: &RoaringTreemap, rows: u64) -> RowSelection {
+pub fn all_but(dead: &RoaringTreemap, rows: u64) -> RowSelection {
     let length = |from: u64, to: u64| usize::try_from(to - from).unwrap_or(usize::MAX);
     let (mut selectors, mut next) = (vec![], 0);
     for row in dead {

@@ -5,6 +5,7 @@ pub mod load;
 pub mod locate;
 pub mod net;
 pub mod rewrite;
+mod row_groups;
 pub mod soft;
 pub mod vectors;
 pub mod write;

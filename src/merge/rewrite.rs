@@ -7,6 +7,7 @@ use datafusion::datasource::MemTable;
 use deltalake::kernel::Add;
 use futures::{StreamExt, TryStreamExt};
 
+use super::row_groups;
 use super::write::{self, Layout, Writer};
 use crate::engine::Engine;
 use crate::error::Result;
@@ -65,8 +66,12 @@ async fn together(
     writer.close().await
 }
 
-/// What is left of one file, in its order.
+/// What is left of one file, in its order: by row groups where some can be copied, else row by row.
 async fn without(engine: &Engine, table: &Table, layout: &Layout, file: usize, located: &Rows) -> Result<Vec<Add>> {
+    let dead = row_groups::dead(table, file, &located[&file]).await?;
+    if let Some(add) = row_groups::without(table, layout, file, &dead).await? {
+        return Ok(vec![add]);
+    }
     let kept = Scan::new(table, vec![file]).await?.without(located);
     // one stream in file order, past the optimizer, which would read the file in parallel pieces
     let rows = kept.plan(None, None, 1)?.execute(0, engine.session().task_ctx())?;

@@ -16,7 +16,8 @@ use deltalake::logstore::LogStoreRef;
 use deltalake::parquet::arrow::AsyncArrowWriter;
 use deltalake::parquet::arrow::arrow_writer::ArrowWriterOptions;
 use deltalake::parquet::basic::Compression;
-use deltalake::parquet::file::properties::WriterProperties;
+use deltalake::parquet::file::metadata::ParquetMetaData;
+use deltalake::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use futures::TryStreamExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
@@ -87,6 +88,36 @@ impl Layout {
         self.sort_columns().map(|i| ident(self.schema.field(i).name()).sort(true, true)).collect()
     }
 
+    /// The columns that lie in files: all but the partition's.
+    pub fn file_schema(&self) -> SchemaRef {
+        let fields: Vec<_> = self.file_columns().map(|i| Arc::clone(&self.schema.fields()[i])).collect();
+        Arc::new(Schema::new(fields))
+    }
+
+    fn file_columns(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.schema.fields().len()).filter(|&i| !self.partition_by.contains(self.schema.field(i).name()))
+    }
+
+    /// The action that adds a new file.
+    pub fn added(
+        &self,
+        path: String,
+        partition_values: HashMap<String, Option<String>>,
+        size: usize,
+        footer: &ParquetMetaData,
+    ) -> Result<Add> {
+        let columns = statistics_columns(&self.schema, &self.partition_by, &self.key);
+        Ok(Add {
+            path,
+            partition_values,
+            size: i64::try_from(size).unwrap_or(i64::MAX),
+            modification_time: chrono::Utc::now().timestamp_millis(),
+            data_change: true,
+            stats: Some(stats::of_file(footer, &self.file_schema(), &columns)?),
+            ..Add::default()
+        })
+    }
+
     fn numbers<'a>(&'a self, names: &'a [String]) -> impl Iterator<Item = usize> + 'a {
         names.iter().filter_map(|name| self.schema.index_of(name).ok())
     }
@@ -111,11 +142,8 @@ struct OpenFile {
 
 impl<'a> Writer<'a> {
     pub fn new(layout: &'a Layout) -> Writer<'a> {
-        let columns: Vec<_> = (0..layout.schema.fields().len())
-            .filter(|&i| !layout.partition_by.contains(layout.schema.field(i).name()))
-            .collect();
-        let fields: Vec<_> = columns.iter().map(|&i| Arc::clone(&layout.schema.fields()[i])).collect();
-        Writer { layout, columns, file_schema: Arc::new(Schema::new(fields)), open: None, written: vec![] }
+        let columns = layout.file_columns().collect();
+        Writer { columns, file_schema: layout.file_schema(), layout, open: None, written: vec![] }
     }
 
     /// Appends `batch`, whose columns are the table's.
@@ -159,18 +187,10 @@ impl<'a> Writer<'a> {
         let Some(mut file) = self.open.take() else { return Ok(()) };
         let footer = file.writer.finish().await?;
         let size = file.writer.bytes_written();
-        let columns = statistics_columns(&self.layout.schema, &self.layout.partition_by, &self.layout.key);
         let names = &self.layout.partition_by;
         let values = names.iter().zip(&file.partition).map(|(name, value)| Ok((name.clone(), partition_text(value)?)));
-        self.written.push(Add {
-            path: file.path,
-            partition_values: values.collect::<Result<HashMap<_, _>>>()?,
-            size: i64::try_from(size).unwrap_or(i64::MAX),
-            modification_time: chrono::Utc::now().timestamp_millis(),
-            data_change: true,
-            stats: Some(stats::of_file(&footer, &self.file_schema, &columns)?),
-            ..Add::default()
-        });
+        let values = values.collect::<Result<HashMap<_, _>>>()?;
+        self.written.push(self.layout.added(file.path, values, size, &footer)?);
         Ok(())
     }
 
@@ -181,19 +201,12 @@ impl<'a> Writer<'a> {
     }
 
     fn start(&self, partition: Vec<ScalarValue>) -> Result<OpenFile> {
-        let mut path = String::new();
-        for (name, value) in self.layout.partition_by.iter().zip(&partition) {
-            path.push_str(&folder(name, value)?);
-        }
-        path.push_str(&format!("part-{}.snappy.parquet", Uuid::new_v4()));
+        let names = self.layout.partition_by.iter().zip(&partition);
+        let folders = names.map(|(name, value)| folder(name, value)).collect::<Result<String>>()?;
+        let path = new_path(&folders);
         let at = Path::parse(&path).map_err(|e| Error::definite(format!("{path}: {e}")))?;
         let object = BufWriter::new(self.layout.log.object_store(None), at);
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::SNAPPY)
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_statistics_truncate_length(Some(stats::TRUNCATED_AT))
-            .set_created_by(concat!("lakemerge ", env!("CARGO_PKG_VERSION")).to_string())
-            .build();
+        let properties = properties().build();
         // without the Arrow schema in the footer older readers find nothing there that they refuse
         let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
         let writer = AsyncArrowWriter::try_new_with_options(object, Arc::clone(&self.file_schema), options)?;
@@ -216,6 +229,20 @@ impl<'a> Writer<'a> {
         let numbers = self.layout.numbers(&self.layout.partition_by);
         Ok(numbers.map(|i| ScalarValue::try_from_array(rows.column(i), 0)).collect::<Result<Vec<_>, _>>()?)
     }
+}
+
+/// The path of a file that is not there yet, in `folder`, which ends with a slash or is empty.
+pub fn new_path(folder: &str) -> String {
+    format!("{folder}part-{}.snappy.parquet", Uuid::new_v4())
+}
+
+/// How files are written, the choice of dictionaries apart.
+pub fn properties() -> WriterPropertiesBuilder {
+    WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_statistics_truncate_length(Some(stats::TRUNCATED_AT))
+        .set_created_by(concat!("lakemerge ", env!("CARGO_PKG_VERSION")).to_string())
 }
 
 /// A partition value as the log keeps it (Delta protocol, *Partition Value Serialization*).

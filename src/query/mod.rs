@@ -2,8 +2,8 @@
 //!
 //! A batch of statements is parsed and [guarded](guard); the names of the [catalog] are listed once;
 //! then each statement is [shown](show) from the catalog, or its [identifiers] and [columns] are
-//! resolved, it is planned, executed, and its rows stream through a [format] to the [output].
-//! Without a statement there is a [shell].
+//! resolved, it is planned with time stamps in [microseconds](micros), executed, and its rows stream
+//! through a [format] to the [output]. Without a statement there is a [shell].
 
 // The journey is told with its stations, most of which are nobody else's business.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -16,6 +16,7 @@ mod format;
 mod guard;
 mod headings;
 mod identifiers;
+mod micros;
 mod output;
 mod scope;
 mod shell;
@@ -37,6 +38,7 @@ pub use catalog::Tables;
 use catalog::{Catalog, LAKE};
 pub use error::QueryError;
 pub use format::Format;
+use micros::Microseconds;
 use output::Output;
 
 /// What is asked, and how the answer is wanted.
@@ -132,6 +134,7 @@ impl Desk {
         let state = SessionStateBuilder::new_from_existing(self.session.state())
             .with_config(session_config(self.session.copied_config()))
             .with_catalog_list(Arc::new(catalogs))
+            .with_analyzer_rule(Arc::new(Microseconds))
             .build();
         SessionContext::new_with_state(state)
     }

@@ -18,6 +18,7 @@ use super::*;
 
 mod answers;
 mod names;
+mod times;
 
 #[derive(Default)]
 struct Lake {

@@ -19,6 +19,7 @@ mod added_columns;
 mod bad_input;
 mod journey;
 mod kill;
+mod large_files;
 mod laws;
 mod load;
 mod races;

@@ -1,0 +1,238 @@
+//! A file without some of its rows, row group by row group: a group that loses none is copied as it is encoded, the
+//! others are decoded and encoded again, in the encodings they had.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use deltalake::kernel::Add;
+use deltalake::parquet::arrow::ArrowSchemaConverter;
+use deltalake::parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use deltalake::parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
+use deltalake::parquet::basic::Encoding;
+use deltalake::parquet::column::writer::ColumnCloseResult;
+use deltalake::parquet::errors::ParquetError;
+use deltalake::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use deltalake::parquet::file::reader::{ChunkReader, Length};
+use deltalake::parquet::file::writer::SerializedFileWriter;
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use roaring::RoaringTreemap;
+use tokio::io::AsyncWriteExt;
+
+use super::write::{self, Layout};
+use crate::error::{Error, Result};
+use crate::lake::scan;
+use crate::lake::table::Table;
+
+/// What is fetched of a file's end at first, in the hope that its footer is no longer.
+const TAIL: u64 = 64 << 10;
+
+/// Writes `file` of `table` without the rows `dead`, or gives `None` where no row group could be copied: where all lose
+/// rows, or another writer's file has other columns.
+pub async fn without(table: &Table, layout: &Layout, file: usize, dead: &RoaringTreemap) -> Result<Option<Add>> {
+    let view = &table.files[file];
+    let store = table.log.object_store(None);
+    let path = view.object_store_path();
+    let footer = Arc::new(footer(store.as_ref(), &path, u64::try_from(view.size()).unwrap_or_default()).await?);
+    let schema = layout.file_schema();
+    let groups = groups(&footer, dead);
+    if groups.iter().all(|group| !group.dead.is_empty()) || !same_columns(&footer, &schema)? {
+        return Ok(None);
+    }
+    let copied = groups.iter().filter(|group| group.dead.is_empty()).count();
+    tracing::debug!("{path}: copying {copied} of {} row groups", groups.len());
+    let folder = path.as_ref().rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    let new = write::new_path(&folder);
+    let at = Path::parse(&new).map_err(|e| Error::definite(format!("{new}: {e}")))?;
+    let mut out = BufWriter::new(Arc::clone(&store), at);
+    let mut regrouping = Regrouping::new(Arc::clone(&footer), schema, table.log.object_store(None), path)?;
+    for group in groups.into_iter().filter(|group| (group.dead.len() as usize) < group.rows.end - group.rows.start) {
+        let bytes = regrouping.fetch(group.number).await?;
+        regrouping = tokio::task::spawn_blocking(move || regrouping.append(&group, bytes)).await??;
+        out.write_all(&std::mem::take(regrouping.writer.inner_mut())).await.map_err(Error::definite)?;
+    }
+    let written = regrouping.writer.finish()?;
+    let size = regrouping.writer.bytes_written();
+    out.write_all(&std::mem::take(regrouping.writer.inner_mut())).await.map_err(Error::definite)?;
+    out.shutdown().await.map_err(Error::definite)?;
+    let values = view.partition_values_map();
+    Ok(Some(layout.added(new, values, size, &written)?))
+}
+
+/// The rows that are dead in a file, those of its vector among them.
+pub async fn dead(table: &Table, file: usize, located: &RoaringTreemap) -> Result<RoaringTreemap> {
+    Ok(located | scan::dead_rows(table, file).await?.unwrap_or_default())
+}
+
+/// A row group, its rows as numbers of the file, and which of them are dead, as numbers of the group.
+struct Group {
+    number: usize,
+    rows: Range<usize>,
+    dead: RoaringTreemap,
+}
+
+fn groups(footer: &ParquetMetaData, dead: &RoaringTreemap) -> Vec<Group> {
+    let mut next = 0;
+    let groups = footer.row_groups().iter().enumerate().map(|(number, group)| {
+        let rows = next..next + usize::try_from(group.num_rows()).unwrap_or_default();
+        next = rows.end;
+        let first = rows.start as u64;
+        let dead = dead.iter().skip_while(|row| *row < first).take_while(|row| *row < rows.end as u64);
+        Group { number, dead: dead.map(|row| row - first).collect(), rows }
+    });
+    groups.collect()
+}
+
+/// True if the file's columns are just those that a new file would have, so that encoded chunks fit.
+fn same_columns(footer: &ParquetMetaData, schema: &SchemaRef) -> Result<bool> {
+    let new = ArrowSchemaConverter::new().convert(schema)?;
+    let old = footer.file_metadata().schema_descr();
+    Ok(old.num_columns() == new.num_columns() && old.columns().iter().zip(new.columns()).all(|(old, new)| old == new))
+}
+
+async fn footer(store: &dyn ObjectStore, path: &Path, size: u64) -> Result<ParquetMetaData> {
+    let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
+    let mut tail = TAIL.min(size);
+    loop {
+        let bytes = store.get_range(path, size - tail..size).await?;
+        match reader.try_parse_sized(&bytes, size) {
+            Ok(()) => return Ok(reader.finish()?),
+            Err(ParquetError::NeedMoreData(needed)) if (needed as u64) > tail => tail = (needed as u64).min(size),
+            Err(error) => return Err(Error::from(error).at(path)),
+        }
+    }
+}
+
+struct Regrouping {
+    footer: Arc<ParquetMetaData>,
+    reading: ArrowReaderMetadata,
+    schema: SchemaRef,
+    writer: SerializedFileWriter<Vec<u8>>,
+    encoders: ArrowRowGroupWriterFactory,
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+}
+
+impl Regrouping {
+    fn new(
+        footer: Arc<ParquetMetaData>,
+        schema: SchemaRef,
+        store: Arc<dyn ObjectStore>,
+        path: Path,
+    ) -> Result<Regrouping> {
+        let reading = ArrowReaderMetadata::try_new(Arc::clone(&footer), ArrowReaderOptions::new())?;
+        let descriptor = ArrowSchemaConverter::new().convert(&schema)?;
+        let mut properties = write::properties();
+        for column in footer.row_group(0).columns() {
+            let mask = column.page_encoding_stats_mask();
+            let dictionary = mask.is_none_or(|mask| mask.is_only(Encoding::RLE_DICTIONARY));
+            properties = properties.set_column_dictionary_enabled(column.column_path().clone(), dictionary);
+        }
+        let writer = SerializedFileWriter::new(vec![], descriptor.root_schema_ptr(), Arc::new(properties.build()))?;
+        let encoders = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema));
+        Ok(Regrouping { footer, reading, schema, writer, encoders, store, path })
+    }
+
+    /// The bytes of a row group.
+    async fn fetch(&self, group: usize) -> Result<Chunk> {
+        let ranges = self.footer.row_group(group).columns().iter().map(|column| column.byte_range());
+        let (start, end) =
+            ranges.fold((u64::MAX, 0), |(start, end), (offset, length)| (start.min(offset), end.max(offset + length)));
+        let bytes = self.store.get_range(&self.path, start..end).await?;
+        Ok(Chunk { start, bytes })
+    }
+
+    fn append(mut self, group: &Group, bytes: Chunk) -> Result<Regrouping> {
+        if group.dead.is_empty() {
+            self.copy(group.number, &bytes)?;
+        } else {
+            self.encode(group, bytes)?;
+        }
+        Ok(self)
+    }
+
+    fn copy(&mut self, group: usize, bytes: &Chunk) -> Result<()> {
+        let metadata = self.footer.row_group(group);
+        let mut to = self.writer.next_row_group()?;
+        for (i, column) in metadata.columns().iter().enumerate() {
+            let close = ColumnCloseResult {
+                bytes_written: u64::try_from(column.compressed_size()).unwrap_or_default(),
+                rows_written: u64::try_from(metadata.num_rows()).unwrap_or_default(),
+                metadata: column.clone(),
+                bloom_filter: None,
+                column_index: self.footer.column_index().map(|index| index[group][i].clone()),
+                offset_index: self.footer.offset_index().map(|index| index[group][i].clone()),
+            };
+            to.append_column(bytes, close)?;
+        }
+        to.close()?;
+        Ok(())
+    }
+
+    fn encode(&mut self, group: &Group, bytes: Chunk) -> Result<()> {
+        let rows = (group.rows.end - group.rows.start) as u64;
+        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, self.reading.clone())
+            .with_row_groups(vec![group.number])
+            .with_row_selection(scan::all_but(&group.dead, rows))
+            .build()?;
+        let mut columns = self.encoders.create_column_writers(group.number)?;
+        for batch in batches {
+            let batch = RecordBatch::try_new(Arc::clone(&self.schema), batch?.columns().to_vec())?;
+            let leaves = self.schema.fields().iter().zip(batch.columns());
+            for ((field, values), column) in leaves.zip(&mut columns) {
+                for leaf in compute_leaves(field, values)? {
+                    column.write(&leaf)?;
+                }
+            }
+        }
+        let mut to = self.writer.next_row_group()?;
+        for column in columns {
+            column.close()?.append_to_row_group(&mut to)?;
+        }
+        to.close()?;
+        Ok(())
+    }
+}
+
+/// A stretch of a file under the file's own offsets.
+#[derive(Clone)]
+struct Chunk {
+    start: u64,
+    bytes: Bytes,
+}
+
+impl Chunk {
+    fn from(&self, offset: u64) -> Result<Bytes, ParquetError> {
+        let at = offset.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
+        let at = at.filter(|at| *at <= self.bytes.len());
+        at.map(|at| self.bytes.slice(at..)).ok_or_else(|| ParquetError::EOF(format!("offset {offset} was not fetched")))
+    }
+}
+
+impl Length for Chunk {
+    fn len(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+}
+
+impl ChunkReader for Chunk {
+    type T = bytes::buf::Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        Ok(self.from(start)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let bytes = self.from(start)?;
+        if bytes.len() < length {
+            return Err(ParquetError::EOF(format!("{length} bytes at {start} were not fetched")));
+        }
+        Ok(bytes.slice(..length))
+    }
+}

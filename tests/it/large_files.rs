@@ -1,0 +1,48 @@
+//! Files of several row groups: copy-on-write copies those that lose no row, and every row stays what it was.
+
+use crate::support::dms::{delete, insert, update};
+use crate::support::random::Random;
+use crate::support::readers;
+use crate::support::site::Site;
+use crate::support::table::{Row, Table, row};
+use crate::support::workload::stamp;
+
+/// More than two row groups, and more bytes than are sorted together.
+const ROWS: u32 = 300_000;
+
+#[test]
+fn untouched_row_groups_are_copied_and_touched_ones_lose_just_their_rows() {
+    let table = Table::new("shop.big", &[("id", "int(11) NOT NULL"), ("text", "varchar(200) DEFAULT NULL")]);
+    let random = &mut Random::seeded(7);
+    let mut text = || (0..8).map(|_| format!("{:016x}", random.next())).collect::<String>();
+    let mut model: Vec<(u32, String)> = (0..ROWS).map(|id| (id, text())).collect();
+    let site = Site::local();
+    site.declare(&[&table]);
+    let rows: Vec<Row> = model.iter().map(|(id, text)| row([&id.to_string(), text])).collect();
+    site.load(&table, 1, &rows);
+    site.run();
+
+    // all in the last row group, but for one insert behind it
+    let changes = [update(["299000", "new"]), delete(["299001", "x"]), insert(["400000", "behind"])];
+    site.changes(&table, &stamp(0), &changes);
+    let report = site.run().table(&table);
+    assert_eq!((&report["updated"], &report["deleted"], &report["inserted"]), (&1.into(), &1.into(), &1.into()));
+    // then in the first and again in the last
+    site.changes(&table, &stamp(1), &[delete(["5", "x"]), delete(["299999", "x"])]);
+    site.run();
+
+    model[299_000].1 = "new".into();
+    model.push((400_000, "behind".into()));
+    model.retain(|(id, _)| ![5, 299_001, 299_999].contains(id));
+    let count = model.len();
+    let sum: u64 = model.iter().map(|(id, _)| u64::from(*id)).sum();
+    let found = site.query("SELECT count(*) AS n, sum(id) AS s, count(DISTINCT text) AS t FROM shop.big");
+    assert_eq!((&found[0]["n"], &found[0]["s"], &found[0]["t"]), (&count.into(), &sum.into(), &count.into()));
+    for id in [0, 4, 6, 131_071, 131_072, 262_143, 262_144, 298_999, 299_000, 299_002, 299_998, 400_000] {
+        let expected = &model[model.binary_search_by_key(&id, |(id, _)| *id).unwrap()].1;
+        assert_eq!(site.query(&format!("SELECT text FROM shop.big WHERE id = {id}"))[0]["text"], **expected, "{id}");
+    }
+    for (engine, rows) in readers::find(&site, &table, "id", "299000") {
+        assert_eq!(rows, [row(["299000", "new"])], "{engine}");
+    }
+}
