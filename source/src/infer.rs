@@ -7,7 +7,8 @@ use std::io::Read;
 
 use crate::dms::cut::{Cutter, Fields};
 use crate::dms::layout::Layout;
-use crate::dms::records::{FileKind, RecordError};
+use crate::dms::names::FileKind;
+use crate::dms::records::RecordError;
 use crate::dms::settings::S3Settings;
 use crate::dms::values::{Refusal, number, shown, time};
 use crate::schema::{Column, SqlType, TableSchema};

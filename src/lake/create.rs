@@ -3,17 +3,16 @@
 use std::collections::{BTreeSet, HashMap};
 
 use buoyant_kernel::table_features::TableFeature;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::{Action, Metadata, MetadataExt, Protocol, StructType, new_metadata};
 use serde_json::json;
 
 use super::position::Facts;
+use super::stats::has_sound_bounds;
 use super::table::Table;
 use crate::error::{Error, Result};
 
-/// Decimals of more digits go through a double in other writers' and readers' statistics (T-A1).
-const EXACT_DIGITS: u8 = 15;
 /// As many columns as other writers keep statistics of by default.
 const STATISTICS_COLUMNS: usize = 32;
 
@@ -107,17 +106,6 @@ pub fn statistics_columns<'a>(schema: &'a Schema, partition_by: &[String], key: 
         .take(STATISTICS_COLUMNS)
         .map(|field| field.name().as_str())
         .collect()
-}
-
-/// True for the types whose smallest and largest value every reader takes as they are meant.
-pub fn has_sound_bounds(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Decimal128(precision, _) => *precision <= EXACT_DIGITS,
-        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => true,
-        DataType::Float32 | DataType::Float64 | DataType::Utf8 | DataType::Date32 => true,
-        DataType::Timestamp(unit, _) => *unit == TimeUnit::Microsecond,
-        _ => false,
-    }
 }
 
 fn delta_schema(schema: &Schema) -> Result<StructType> {

@@ -25,8 +25,8 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
 
-use super::create::has_sound_bounds;
-use super::table::Table;
+use super::stats::has_sound_bounds;
+use super::table::{Table, physical_rows};
 use crate::error::{Error, Result};
 
 /// The column of file numbers ([`Table::files`]), 32 bits.
@@ -252,19 +252,6 @@ pub async fn dead_rows(table: &Table, file: usize) -> Result<Option<RoaringTreem
     let (engine, root) = (table.log.engine(None), table.log.root_url().clone());
     let rows = tokio::task::spawn_blocking(move || vector.read(engine.storage_handler(), &root)).await?;
     Ok(Some(rows.map_err(|e| Error::definite(format!("deletion vector of {}: {e}", table.files[file].path())))?))
-}
-
-/// How many rows lie in a file, dead ones included.
-pub fn physical_rows(file: &LogicalFileView) -> Result<u64> {
-    let rows = file
-        .num_records()
-        .ok_or_else(|| Error::definite(format!("{}: the log does not say how many rows the file has", file.path())))?;
-    Ok(rows as u64)
-}
-
-/// How many rows of a file its deletion vector marks.
-pub fn marked_rows(file: &LogicalFileView) -> u64 {
-    file.deletion_vector_descriptor().map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or_default())
 }
 
 /// A selection of all `rows` but `dead`.

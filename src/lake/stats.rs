@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chrono::Datelike;
 use datafusion::arrow::array::Array;
-use datafusion::arrow::datatypes::Schema;
+use datafusion::arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::scalar::ScalarValue;
 use deltalake::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use deltalake::parquet::file::metadata::ParquetMetaData;
@@ -17,6 +17,20 @@ use crate::error::Result;
 
 /// Parquet cuts the bounds of longer texts to this many bytes (the writer's `statistics_truncate_length`).
 pub const TRUNCATED_AT: usize = 64;
+
+/// Decimals of more digits go through a double in other writers' and readers' statistics (T-A1).
+const EXACT_DIGITS: u8 = 15;
+
+/// True for the types whose smallest and largest value every reader takes as they are meant.
+pub fn has_sound_bounds(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Decimal128(precision, _) => *precision <= EXACT_DIGITS,
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => true,
+        DataType::Float32 | DataType::Float64 | DataType::Utf8 | DataType::Date32 => true,
+        DataType::Timestamp(unit, _) => *unit == TimeUnit::Microsecond,
+        _ => false,
+    }
+}
 
 /// The JSON text of a file's statistics over `columns`.
 pub fn of_file(footer: &ParquetMetaData, schema: &Schema, columns: &[&str]) -> Result<String> {

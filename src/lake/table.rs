@@ -11,7 +11,6 @@ use deltalake::logstore::{LogStoreRef, get_actions};
 use lakemerge_source::name::TableName;
 
 use super::position::{Facts, IDS, Position, VERSION};
-use super::scan::marked_rows;
 use crate::error::{Error, Result};
 
 /// A snapshot of a table. Cheap to clone.
@@ -151,6 +150,19 @@ fn refused(property: &str) -> Error {
     Error::definite(format!(
         "the table property {property} asks of every writer what lakemerge does not do; unset it, or keep the table out of the job"
     ))
+}
+
+/// How many rows lie in a file, dead ones included.
+pub fn physical_rows(file: &LogicalFileView) -> Result<u64> {
+    let rows = file
+        .num_records()
+        .ok_or_else(|| Error::definite(format!("{}: the log does not say how many rows the file has", file.path())))?;
+    Ok(rows as u64)
+}
+
+/// How many rows of a file its deletion vector marks.
+pub fn marked_rows(file: &LogicalFileView) -> u64 {
+    file.deletion_vector_descriptor().map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or_default())
 }
 
 /// The columns without metadata of other tools, all nullable: what a file lacks is read as NULL.

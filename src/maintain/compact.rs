@@ -13,8 +13,8 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::lake::commit::{Commit, Outcome};
 use crate::lake::provider::ScanProvider;
-use crate::lake::scan::{self, Scan};
-use crate::lake::table::{Ours, Table};
+use crate::lake::scan::Scan;
+use crate::lake::table::{Ours, Table, marked_rows, physical_rows};
 use crate::lake::{Lake, TableType};
 use crate::merge::write::{Layout, Writer};
 
@@ -69,8 +69,8 @@ fn facts(table: &Table) -> Result<Vec<FileFacts>> {
             number,
             partition: format!("{partition:?}"),
             bytes: u64::try_from(file.size()).unwrap_or_default(),
-            rows: scan::physical_rows(file)?,
-            dead: scan::marked_rows(file),
+            rows: physical_rows(file)?,
+            dead: marked_rows(file),
         })
     });
     facts.collect()
@@ -93,7 +93,7 @@ async fn rewrite(engine: &Engine, table: &Table, ours: &Ours, group: &[usize], d
     // the same rows in other files: readers of changes have nothing to see
     added.iter_mut().for_each(|add| add.data_change = false);
     let written = added.len() as u64;
-    let purged: u64 = group.iter().map(|&file| scan::marked_rows(&table.files[file])).sum();
+    let purged: u64 = group.iter().map(|&file| marked_rows(&table.files[file])).sum();
     let removed = group.iter().map(|&file| Action::Remove(table.files[file].remove_action(false)));
     let actions = removed.chain(added.into_iter().map(Action::Add)).collect();
     let facts = json!({ "step": "compact", "files": group.len(), "rows_purged": purged });

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::lake::scan::{self, Rows};
-use crate::lake::table::Table;
+use crate::lake::table::{Table, physical_rows};
 
 /// Marks the rows of `located`. All vectors of a commit lie in one file; a file without a living row is removed.
 pub async fn mark(table: &Table, located: &Rows) -> Result<Vec<Action>> {
@@ -26,7 +26,7 @@ pub async fn mark(table: &Table, located: &Rows) -> Result<Vec<Action>> {
         // the one that is removed carries its former vector, or both would be live
         actions.push(Action::Remove(file.remove_action(true)));
         let dead = rows | scan::dead_rows(table, number).await?.unwrap_or_default();
-        let records = scan::physical_rows(file)?;
+        let records = physical_rows(file)?;
         if dead.len() < records {
             let vector = vector(&mut writer, &dead, id).map_err(|e| Error::definite(e).at(file.path()))?;
             actions.push(Action::Add(with_vector(file, records, vector)?));

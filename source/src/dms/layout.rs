@@ -1,7 +1,7 @@
 //! Which fields a record has before those of the table: `[Op], [timestamp], columns ...` (DMS S3 target, "Indicating
 //! source DB operations in migrated S3 data").
 
-use super::records::FileKind;
+use super::names::FileKind;
 use super::settings::S3Settings;
 use crate::schema::{Column, position_of};
 

@@ -33,6 +33,15 @@ impl FileName {
     }
 }
 
+/// Whether a file belongs to the full load or to the changes after it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FileKind {
+    /// A `LOAD` file.
+    Load,
+    /// A file of changes.
+    Changes,
+}
+
 /// The contents of the file `name`: unpacked if it ends with `.gz`, else as they are.
 ///
 /// The name decides and not the setting CompressionType, which may have been changed between two files. A file of no

@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::cut::{Cutter, Fields, Span, Stop};
 use super::layout::{self, Layout};
+use super::names::FileKind;
 use super::settings::S3Settings;
 use super::values::{ColumnValues, Field, Refusal, shown};
 use crate::schema::{Column, DatetimeAs, SqlType, arrow_schema};
@@ -22,15 +23,6 @@ pub enum Operation {
     Update,
     /// `D`; the row is as it was before.
     Delete,
-}
-
-/// Whether a file belongs to the full load or to the changes after it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum FileKind {
-    /// A `LOAD` file.
-    Load,
-    /// A file of changes.
-    Changes,
 }
 
 /// Rows that follow one another in a file.
