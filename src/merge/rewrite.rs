@@ -66,11 +66,11 @@ async fn together(
     writer.close().await
 }
 
-/// What is left of one file, in its order: by row groups where some can be copied, else row by row.
+/// What is left of one file, in its order: by row groups, or row by row where its columns are others.
 async fn without(engine: &Engine, table: &Table, layout: &Layout, file: usize, located: &Rows) -> Result<Vec<Add>> {
     let dead = row_groups::dead(table, file, &located[&file]).await?;
-    if let Some(add) = row_groups::without(table, layout, file, &dead).await? {
-        return Ok(vec![add]);
+    if let Some(adds) = row_groups::without(table, layout, file, &dead).await? {
+        return Ok(adds);
     }
     let kept = Scan::new(table, vec![file]).await?.without(located);
     // one stream in file order, past the optimizer, which would read the file in parallel pieces

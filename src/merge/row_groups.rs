@@ -32,18 +32,24 @@ use crate::lake::table::Table;
 
 /// What is fetched of a file's end at first, in the hope that its footer is no longer.
 const TAIL: u64 = 64 << 10;
+/// Rows decoded and encoded at a time.
+const BATCH: usize = 8192;
 
-/// Writes `file` of `table` without the rows `dead`, or gives `None` where no row group could be copied: where all lose
-/// rows, or another writer's file has other columns.
-pub async fn without(table: &Table, layout: &Layout, file: usize, dead: &RoaringTreemap) -> Result<Option<Add>> {
+/// Writes `file` of `table` without the rows `dead`: nothing if none is left. Gives `None` for a file of other columns
+/// than a new one would have.
+pub async fn without(table: &Table, layout: &Layout, file: usize, dead: &RoaringTreemap) -> Result<Option<Vec<Add>>> {
     let view = &table.files[file];
     let store = table.log.object_store(None);
     let path = view.object_store_path();
     let footer = Arc::new(footer(store.as_ref(), &path, u64::try_from(view.size()).unwrap_or_default()).await?);
     let schema = layout.file_schema();
-    let groups = groups(&footer, dead);
-    if groups.iter().all(|group| !group.dead.is_empty()) || !same_columns(&footer, &schema)? {
+    if !same_columns(&footer, &schema)? {
         return Ok(None);
+    }
+    let mut groups = groups(&footer, dead);
+    groups.retain(|group| group.dead.len() < group.rows.len() as u64);
+    if groups.is_empty() {
+        return Ok(Some(vec![]));
     }
     let copied = groups.iter().filter(|group| group.dead.is_empty()).count();
     tracing::debug!("{path}: copying {copied} of {} row groups", groups.len());
@@ -52,7 +58,7 @@ pub async fn without(table: &Table, layout: &Layout, file: usize, dead: &Roaring
     let at = Path::parse(&new).map_err(|e| Error::definite(format!("{new}: {e}")))?;
     let mut out = BufWriter::new(Arc::clone(&store), at);
     let mut regrouping = Regrouping::new(Arc::clone(&footer), schema, table.log.object_store(None), path)?;
-    for group in groups.into_iter().filter(|group| (group.dead.len() as usize) < group.rows.end - group.rows.start) {
+    for group in groups {
         let bytes = regrouping.fetch(group.number).await?;
         regrouping = tokio::task::spawn_blocking(move || regrouping.append(&group, bytes)).await??;
         out.write_all(&std::mem::take(regrouping.writer.inner_mut())).await.map_err(Error::definite)?;
@@ -62,7 +68,7 @@ pub async fn without(table: &Table, layout: &Layout, file: usize, dead: &Roaring
     out.write_all(&std::mem::take(regrouping.writer.inner_mut())).await.map_err(Error::definite)?;
     out.shutdown().await.map_err(Error::definite)?;
     let values = view.partition_values_map();
-    Ok(Some(layout.added(new, values, size, &written)?))
+    Ok(Some(vec![layout.added(new, values, size, &written)?]))
 }
 
 /// The rows that are dead in a file, those of its vector among them.
@@ -176,8 +182,9 @@ impl Regrouping {
     }
 
     fn encode(&mut self, group: &Group, bytes: Chunk) -> Result<()> {
-        let rows = (group.rows.end - group.rows.start) as u64;
+        let rows = group.rows.len() as u64;
         let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, self.reading.clone())
+            .with_batch_size(BATCH)
             .with_row_groups(vec![group.number])
             .with_row_selection(scan::all_but(&group.dead, rows))
             .build()?;

@@ -33,6 +33,8 @@ use crate::lake::stats;
 const FILE_BYTES: usize = 128 << 20;
 /// Rows of a row group: small enough that a point look-up or a copied row group is cheap.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
+/// A dictionary of more bytes is given up for the rest of its row group: a column of so many values gains nothing by it.
+const DICTIONARY_BYTES: usize = 256 << 10;
 
 /// How a table's rows lie in its files.
 #[derive(Clone)]
@@ -241,6 +243,7 @@ pub fn properties() -> WriterPropertiesBuilder {
     WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_statistics_truncate_length(Some(stats::TRUNCATED_AT))
         .set_created_by(concat!("lakemerge ", env!("CARGO_PKG_VERSION")).to_string())
 }
