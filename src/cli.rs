@@ -181,7 +181,7 @@ async fn run_job(job: Job, args: RunArgs) -> Result<u8> {
         accept_load: args.accept_load,
         adopt: args.adopt,
     };
-    let report = run::run(Arc::new(job), options).await?;
+    let report = run::run(Arc::new(job), options, stopped(Signals::All)).await;
     if let Some(file) = args.report {
         let text = serde_json::to_string_pretty(&report)?;
         std::fs::write(&file, text + "\n").map_err(|e| Error::definite(format!("{}: {e}", file.display())))?;
@@ -218,7 +218,7 @@ async fn show_status(job: &Job, args: StatusArgs) -> Result<u8> {
             writeln!(out, "{text}").map_err(Error::definite)?;
         }
     }
-    Ok(0)
+    Ok(status.exit_code())
 }
 
 async fn look_after(job: &Job, args: MaintainArgs) -> Result<u8> {
@@ -246,11 +246,14 @@ enum Signals {
     All,
     /// In the shell an interrupt ends a statement, not the shell.
     TerminateOnly,
+    /// A run ends itself, with a report.
+    None,
 }
 
 impl Signals {
     fn of(command: &Command) -> Signals {
         match command {
+            Command::Run(_) => Signals::None,
             Command::Query(QueryArgs { sql: None, file: None, .. }) => Signals::TerminateOnly,
             _ => Signals::All,
         }
@@ -260,6 +263,9 @@ impl Signals {
 /// Ends when the process is asked to stop. Every commit is whole, so it may stop anywhere.
 async fn stopped(signals: Signals) -> Error {
     use tokio::signal::unix::{SignalKind, signal};
+    if signals == Signals::None {
+        return std::future::pending().await;
+    }
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return std::future::pending().await;

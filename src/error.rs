@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use buoyant_kernel::Error as KernelError;
 use datafusion::error::DataFusionError;
 use deltalake::DeltaTableError;
 
@@ -103,6 +104,12 @@ impl From<DeltaTableError> for Error {
     }
 }
 
+impl From<KernelError> for Error {
+    fn from(error: KernelError) -> Self {
+        sort_kernel(&error)
+    }
+}
+
 impl From<deltalake::kernel::Error> for Error {
     fn from(error: deltalake::kernel::Error) -> Self {
         sort(&error)
@@ -173,15 +180,46 @@ fn sort(error: &(dyn std::error::Error + 'static)) -> Error {
         if let Some(store) = this.downcast_ref::<object_store::Error>() {
             return sort_store(store);
         }
+        if let Some(DeltaTableError::KernelError(kernel)) = this.downcast_ref::<DeltaTableError>() {
+            return sort_kernel(kernel);
+        }
+        if let Some(kernel) = this.downcast_ref::<KernelError>() {
+            return sort_kernel(kernel);
+        }
         cause = this.source();
     }
     Error::definite(error)
 }
 
+/// The kernel does not tell its cause as a source, and shows a backtrace as a part of its message.
+fn sort_kernel(error: &KernelError) -> Error {
+    match error {
+        KernelError::Backtraced { source, .. } => sort_kernel(source),
+        KernelError::ObjectStore(store) => sort_store(store),
+        other => Error::definite(other),
+    }
+}
+
+/// What a store answers that no later run changes: S3 clients report these like a connection that broke.
+const REFUSALS: [&str; 6] = [
+    "NoSuchBucket",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "AccessDenied",
+    "403 Forbidden",
+    "401 Unauthorized",
+];
+
 fn sort_store(error: &object_store::Error) -> Error {
     match error {
         // S3 clients give up with `Generic` after their own retries; a local file system has nothing to wait for.
-        object_store::Error::Generic { store, .. } if *store != "LocalFileSystem" => Error::transient(chain(error)),
+        object_store::Error::Generic { store, .. } if *store != "LocalFileSystem" => {
+            let text = chain(error);
+            if REFUSALS.iter().any(|refusal| text.contains(refusal)) {
+                return Error::definite(text).so("check the bucket's name, the credentials and what they allow");
+            }
+            Error::transient(text)
+        }
         object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. } => {
             Error::transient(chain(error))
         }

@@ -176,10 +176,19 @@ impl TableJob {
                 column.name()
             )));
         }
+        if let Some((_, twice)) = key.iter().enumerate().find(|(i, at)| key[..*i].contains(at)) {
+            return Err(Error::usage(format!("key names {} twice", schema.columns[*twice].name)));
+        }
+        let mut partitions = vec![];
         for column in &self.partition_by {
-            if schema.position_of(column).is_none() {
-                return Err(no_such_column("partition_by", column, &schema));
+            let at = schema.position_of(column).ok_or_else(|| no_such_column("partition_by", column, &schema))?;
+            if partitions.contains(&at) {
+                return Err(Error::usage(format!("partition_by names {column} twice")));
             }
+            partitions.push(at);
+        }
+        if partitions.len() == schema.columns.len() {
+            return Err(Error::usage("partition_by names every column, and no column is left for the files"));
         }
         let mut primary: Vec<_> = schema.primary_key.iter().filter_map(|c| schema.position_of(c)).collect();
         let mut sorted = key.clone();

@@ -12,6 +12,8 @@ pub struct Report {
     pub schema: u32,
     pub command: &'static str,
     pub exit_code: u8,
+    /// What befell the whole run, such as a signal; null if nothing.
+    pub error: Option<String>,
     pub seconds: f64,
     pub tables: Vec<TableReport>,
 }
@@ -156,6 +158,13 @@ impl TableReport {
 impl Report {
     pub fn new(command: &'static str, seconds: f64, tables: Vec<TableReport>) -> Report {
         let worst = tables.iter().filter_map(|table| table.kind).max();
-        Report { schema: 1, command, exit_code: worst.map_or(0, Kind::exit_code), seconds, tables }
+        Report { schema: 1, command, exit_code: worst.map_or(0, Kind::exit_code), error: None, seconds, tables }
+    }
+
+    /// The report of a run that ended before its tables did.
+    pub fn ended_by(mut self, error: &Error) -> Report {
+        self.error = Some(error.to_string());
+        self.exit_code = error.kind.exit_code();
+        self
     }
 }

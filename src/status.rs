@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 
-use chrono::{NaiveDateTime, Utc};
-use futures::{StreamExt, TryStreamExt};
+use chrono::Utc;
+use futures::StreamExt;
+use lakemerge_source::dms::names::FileName;
 use lakemerge_source::name::TableName;
+use lakemerge_source::position::Stamp;
 use serde::Serialize;
 
 use crate::dms::listing;
@@ -27,8 +29,10 @@ pub struct Status {
 #[derive(Debug, Serialize)]
 pub struct TableStatus {
     pub table: String,
-    /// `up to date`, `behind`, `loading`, `no data yet`, or `foreign` for a table of another writer.
+    /// `up to date`, `behind`, `loading`, `no data yet`, `foreign` for a table of another writer, or `unreadable`.
     pub state: &'static str,
+    /// Why it is unreadable.
+    pub error: Option<String>,
     /// The last change file merged, as in its name.
     pub position: Option<String>,
     /// Seconds between the position and the newest change file that is there; 0 when all are merged.
@@ -50,29 +54,49 @@ pub async fn status(job: &Job) -> Result<Status> {
     let mut names: BTreeSet<TableName> = lake.table_names().await?.into_iter().collect();
     names.extend(listing::tables(&job.raw, &job.mappings).await?);
     names.extend(job.named_tables().cloned());
-    let tables = futures::stream::iter(names.into_iter().map(|name| table(job, &lake, name)))
-        .buffered(AT_ONCE)
-        .try_collect()
-        .await?;
+    let (job, lake) = (job, &lake);
+    let tables = futures::stream::iter(names.into_iter().map(|name| async move {
+        let mut status = TableStatus::unknown(&name);
+        // one broken table must not hide the others
+        if let Err(error) = table(job, lake, &name, &mut status).await {
+            status.state = "unreadable";
+            status.error = Some(error.to_string());
+        }
+        status
+    }))
+    .buffered(AT_ONCE)
+    .collect()
+    .await;
     Ok(Status { schema: 1, tables })
 }
 
-async fn table(job: &Job, lake: &Lake, name: TableName) -> Result<TableStatus> {
-    let raw = listing::files(&job.raw, &name).await?;
-    let mut status = TableStatus {
-        table: name.to_string(),
-        state: if raw.loads.is_empty() && raw.changes.is_empty() { "no data yet" } else { "behind" },
-        position: None,
-        lag_seconds: None,
-        version: None,
-        files: None,
-        rows: None,
-        deleted_rows: None,
-        bytes: None,
-        pending_files: (raw.loads.len() + raw.changes.len()) as u64,
-        pending_bytes: raw.loads.iter().chain(&raw.changes).map(|file| file.size).sum(),
-    };
-    let Some(table) = lake.open(&name).await? else { return Ok(status) };
+impl TableStatus {
+    fn unknown(name: &TableName) -> TableStatus {
+        TableStatus {
+            table: name.to_string(),
+            state: "no data yet",
+            error: None,
+            position: None,
+            lag_seconds: None,
+            version: None,
+            files: None,
+            rows: None,
+            deleted_rows: None,
+            bytes: None,
+            pending_files: 0,
+            pending_bytes: 0,
+        }
+    }
+}
+
+async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatus) -> Result<()> {
+    let raw = listing::files(&job.raw, name).await?;
+    status.pending_files = (raw.loads.len() + raw.changes.len()) as u64;
+    status.pending_bytes = raw.loads.iter().chain(&raw.changes).map(|file| file.size).sum();
+    if status.pending_files > 0 {
+        status.state = "behind";
+    }
+    let Some(table) = lake.open(name).await? else { return Ok(()) };
     status.version = Some(table.version());
     status.files = Some(table.files.len() as u64);
     status.rows = table.rows();
@@ -80,7 +104,7 @@ async fn table(job: &Job, lake: &Lake, name: TableName) -> Result<TableStatus> {
     status.bytes = Some(table.bytes());
     let Some(ours) = table.ours().await? else {
         status.state = "foreign";
-        return Ok(status);
+        return Ok(());
     };
     let Position { changes, load_complete, .. } = ours.position;
     let pending: Vec<_> = raw
@@ -92,11 +116,10 @@ async fn table(job: &Job, lake: &Lake, name: TableName) -> Result<TableStatus> {
     status.pending_files = pending.len() as u64;
     status.pending_bytes = pending.iter().map(|file| file.size).sum();
     status.position = changes.map(|stamp| stamp.to_string());
-    status.lag_seconds = Some(match (changes, raw.changes.last().and_then(stamp)) {
-        (Some(reached), Some(newest)) => {
-            seconds(newest.to_string()).zip(seconds(reached.to_string())).map_or(0, |(n, r)| (n - r).max(0))
-        }
-        (None, Some(newest)) => seconds(newest.to_string()).map_or(0, |n| (Utc::now().timestamp() - n).max(0)),
+    let newest = raw.changes.last().and_then(stamp).map(Stamp::as_unix_millis);
+    status.lag_seconds = Some(match (changes.map(Stamp::as_unix_millis), newest) {
+        (Some(reached), Some(newest)) => (newest - reached).max(0) / 1000,
+        (None, Some(newest)) => (Utc::now().timestamp_millis() - newest).max(0) / 1000,
         (_, None) => 0,
     });
     status.state = match (ours.foreign.is_some(), load_complete, pending.is_empty()) {
@@ -105,23 +128,22 @@ async fn table(job: &Job, lake: &Lake, name: TableName) -> Result<TableStatus> {
         (false, true, false) => "behind",
         (false, true, true) => "up to date",
     };
-    Ok(status)
+    Ok(())
 }
 
-fn stamp(file: &listing::RawFile) -> Option<lakemerge_source::position::Stamp> {
+fn stamp(file: &listing::RawFile) -> Option<Stamp> {
     match file.kind {
-        lakemerge_source::dms::names::FileName::Changes(stamp) => Some(stamp),
-        lakemerge_source::dms::names::FileName::Load(_) => None,
+        FileName::Changes(stamp) => Some(stamp),
+        FileName::Load(_) => None,
     }
 }
 
-/// Seconds since 1970 of a stamp's text.
-fn seconds(stamp: String) -> Option<i64> {
-    let time = NaiveDateTime::parse_from_str(stamp.get(..15)?, "%Y%m%d-%H%M%S").ok()?;
-    Some(time.and_utc().timestamp())
-}
-
 impl Status {
+    /// 1 if a person must look at a table, else 0.
+    pub fn exit_code(&self) -> u8 {
+        u8::from(self.tables.iter().any(|table| table.error.is_some()))
+    }
+
     /// Aligned columns for people.
     pub fn write_table(&self, out: &mut impl Write) -> Result<()> {
         let text = |value: Option<u64>| value.map_or("-".to_string(), |v| v.to_string());
@@ -149,6 +171,10 @@ impl Status {
         for row in &rows {
             let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
             writeln!(out, "{}", cells.join("  ").trim_end()).map_err(Error::definite)?;
+        }
+        for table in self.tables.iter().filter(|table| table.error.is_some()) {
+            writeln!(out, "{}: {}", table.table, table.error.as_deref().unwrap_or_default())
+                .map_err(Error::definite)?;
         }
         Ok(())
     }

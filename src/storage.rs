@@ -59,6 +59,12 @@ impl Stores {
                 // `from_absolute_path` would follow symbolic links only for paths that exist
                 let prefix =
                     Path::from_url_path(url.path()).map_err(|e| Error::usage(format!("{}: {e}", path.display())))?;
+                if looks_encoded(prefix.as_ref()) {
+                    return Err(Error::usage(format!(
+                        "{}: a folder with %XX in its name is found by some readers and not by others; rename it",
+                        path.display()
+                    )));
+                }
                 let store = self.store("file", || Ok(Arc::new(LocalFileSystem::new())))?;
                 Ok(Location { url, store, prefix })
             }
@@ -94,6 +100,11 @@ fn directory_url(text: &str, base: &LocalPath) -> Result<Url> {
     }
     let path = std::path::absolute(base.join(text)).map_err(|e| Error::usage(format!("{text}: {e}")))?;
     Url::from_directory_path(&path).map_err(|()| Error::usage(format!("{} is no folder's path", path.display())))
+}
+
+fn looks_encoded(path: &str) -> bool {
+    let is_hex = |at: usize| path.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
+    path.match_indices('%').any(|(at, _)| is_hex(at + 1) && is_hex(at + 2))
 }
 
 fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {

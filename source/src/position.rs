@@ -1,5 +1,6 @@
 //! The position in a table's change files: the stamp that DMS puts into a file's name.
 
+use crate::dms::values::time::days_since_1970;
 use std::fmt;
 use std::str::FromStr;
 
@@ -23,6 +24,17 @@ impl Stamp {
     /// The stored form: the digits `yyyyMMddHHmmss` and four digits of fraction, as a number.
     pub fn as_i64(self) -> i64 {
         self.0
+    }
+
+    /// Milliseconds since 1970.
+    pub fn as_unix_millis(self) -> i64 {
+        let (seconds, fraction) = (self.0 / 10_000, self.0 % 10_000);
+        let (date, time) = (seconds / 1_000_000, seconds % 1_000_000);
+        // a stamp's parts have at most four digits, so none is cut
+        let part = |number: i64| i32::try_from(number).unwrap_or_default();
+        let days = days_since_1970(part(date / 10_000), part(date / 100 % 100), part(date % 100));
+        let of_day = time / 10_000 * 3600 + time / 100 % 100 * 60 + time % 100;
+        (i64::from(days) * 86_400 + of_day) * 1000 + fraction / 10
     }
 
     /// The stamp of a stored form, or `None` if its digits are no time.
@@ -95,6 +107,12 @@ mod tests {
 
     fn stamp(text: &str) -> Stamp {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_stamp_is_a_time() {
+        let stamp: Stamp = "20240809-192717787".parse().unwrap();
+        assert_eq!(stamp.as_unix_millis(), 1_723_231_637_787);
     }
 
     #[test]

@@ -92,6 +92,13 @@ pub async fn files(raw: &Location, table: &TableName) -> Result<Listing> {
                     FileName::Changes(_) => listing.changes.push(file),
                 }
             }
+            parsed if parsed.is_some() || is_segment(&name) => {
+                return Err(Error::definite(format!(
+                    "{}: files in folders of dates or of load segments (DatePartitionEnabled, parallel-load) are not read by \
+                     this version; nothing of this table is merged, because its order would not be known",
+                    shown(raw, &object.location)
+                )));
+            }
             // a zero-byte key may stand for the folder itself
             _ if object.size == 0 && depth <= 1 && name == table.table => {}
             _ => listing.strangers.push(shown(raw, &object.location)),
@@ -102,6 +109,13 @@ pub async fn files(raw: &Location, table: &TableName) -> Result<Listing> {
     twice(&listing.loads)?;
     twice(&listing.changes)?;
     Ok(listing)
+}
+
+/// True for a file of a load in ranges without names, `SEGMENT1_LOAD00000001.csv`.
+fn is_segment(name: &str) -> bool {
+    name.strip_prefix("SEGMENT")
+        .and_then(|rest| rest.split_once('_'))
+        .is_some_and(|(number, file)| !number.is_empty() && matches!(FileName::parse(file), Some(FileName::Load(_))))
 }
 
 /// A path from `source.url` on.

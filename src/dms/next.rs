@@ -42,10 +42,11 @@ pub struct Wishes {
 /// One commit's worth of work.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The first files of a load, into a table that is new or replaced.
+    /// The first files of a load, into a table that is new or replaced. Change files up to `after` are older than it.
     Load {
         files: Vec<RawFile>,
         complete: bool,
+        after: Option<Stamp>,
     },
     /// Files of a load that was under way.
     ContinueLoad {
@@ -82,7 +83,8 @@ pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Re
                 "the full load is still being written, and a reload now would take a part of it; wait, or add --load-complete TABLE",
             ));
         }
-        return Ok(Next::Load { files: listing.loads.clone(), complete });
+        let after = older_than_the_load(listing).filter_map(stamp).max();
+        return Ok(Next::Load { files: listing.loads.clone(), complete, after });
     };
     if wishes.accept_load {
         return Ok(Next::AcceptLoad);
@@ -134,6 +136,22 @@ fn vanished(listing: &Listing, reached: &Reached, wishes: &Wishes) -> Result<()>
         "{gone}, which is merged, is gone: if the source was truncated, --reload TABLE rebuilds the table from the files \
          that are there; if files expire, set raw_retention; if they were removed by hand, set on_vanished = \"keep\""
     )))
+}
+
+/// How far a change file's LastModified may be from its stamp where DMS itself wrote it there, in milliseconds.
+const AS_WRITTEN: i64 = 15 * 60 * 1000;
+
+/// Change files that an earlier load left behind: what they say is in the load already, or outdated by it (T-A12).
+///
+/// Only times that DMS's own writing gave are trusted: a copied file has its copying's, and then a file's age says
+/// nothing of its place in the order.
+pub fn older_than_the_load(listing: &Listing) -> impl Iterator<Item = &RawFile> {
+    let load = listing.loads.iter().map(|file| file.modified).min().filter(|_| !listing.times_mean_nothing);
+    listing.changes.iter().filter(move |file| {
+        let written = stamp(file).map(Stamp::as_unix_millis);
+        let as_written = written.is_some_and(|written| (file.modified - written).abs() <= AS_WRITTEN);
+        as_written && load.is_some_and(|load| file.modified < load)
+    })
 }
 
 fn changed_load(listing: &Listing, reached: &Reached) -> Result<Option<Next>> {
@@ -313,6 +331,20 @@ mod tests {
         assert_eq!(check(&[(B, 3)], at(Some(A), 2), &keep).unwrap(), [B]);
         let expired = Wishes { expired_before: stamp(&file(B, 0)), ..wishes() };
         assert_eq!(check(&[(B, 3)], at(Some(A), 2), &expired).unwrap(), [B]);
+    }
+
+    #[test]
+    fn changes_that_are_older_than_the_load_are_left_out_where_times_tell() {
+        let written = stamp(&file(A, 0)).unwrap().as_unix_millis();
+        let after = |files: &[(&str, i64)]| match next(&listing(files), None, &wishes()).unwrap() {
+            Next::Load { after, .. } => after.map(|stamp| stamp.to_string()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(after(&[(LOAD, written + 5000), (A, written + 100)]).as_deref(), Some("20240101-000000001"));
+        assert_eq!(after(&[(LOAD, written - 5000), (A, written + 100)]), None);
+        // a copy, made years later, of the changes first
+        let copied = written + 1_000_000_000;
+        assert_eq!(after(&[(LOAD, copied + 1), (A, copied)]), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod provider;
 pub mod scan;
 pub mod stats;
 pub mod table;
+pub mod vectors;
 
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use futures::{StreamExt, TryStreamExt};

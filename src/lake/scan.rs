@@ -27,6 +27,7 @@ use roaring::RoaringTreemap;
 
 use super::stats::has_sound_bounds;
 use super::table::{Table, physical_rows};
+use super::vectors;
 use crate::error::{Error, Result};
 
 /// The column of file numbers ([`Table::files`]), 32 bits.
@@ -50,12 +51,7 @@ pub struct Scan {
 impl Scan {
     /// The live rows of `files`.
     pub async fn new(table: &Table, files: Vec<usize>) -> Result<Scan> {
-        let mut dead = Rows::new();
-        for &file in &files {
-            if let Some(rows) = dead_rows(table, file).await? {
-                dead.insert(file, rows);
-            }
-        }
+        let dead = vectors::read(table, &files).await?;
         Ok(Scan { table: table.clone(), files, dead: Arc::new(dead), addresses: false })
     }
 
@@ -242,16 +238,6 @@ fn partition_value(text: Option<&str>, data_type: &DataType) -> Result<ScalarVal
         None | Some("") => Ok(ScalarValue::try_new_null(data_type)?),
         Some(text) => Ok(ScalarValue::try_from_string(text.to_string(), data_type)?),
     }
-}
-
-/// The rows of `file` that its deletion vector marks.
-pub async fn dead_rows(table: &Table, file: usize) -> Result<Option<RoaringTreemap>> {
-    let Some(vector) = table.files[file].deletion_vector_descriptor() else { return Ok(None) };
-    let vector = buoyant_kernel::actions::deletion_vector::DeletionVectorDescriptor::try_from(vector)
-        .map_err(|e| Error::definite(format!("deletion vector of {}: {e}", table.files[file].path())))?;
-    let (engine, root) = (table.log.engine(None), table.log.root_url().clone());
-    let rows = tokio::task::spawn_blocking(move || vector.read(engine.storage_handler(), &root)).await?;
-    Ok(Some(rows.map_err(|e| Error::definite(format!("deletion vector of {}: {e}", table.files[file].path())))?))
 }
 
 /// A selection of all `rows` but `dead`.

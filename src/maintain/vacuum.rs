@@ -7,9 +7,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use buoyant_kernel::actions::deletion_vector::DeletionVectorDescriptor as KernelDescriptor;
 use chrono::{DateTime, Utc};
-use deltalake::kernel::{Action, DeletionVectorDescriptor};
+use deltalake::kernel::Action;
 use deltalake::logstore::{extract_version_from_filename, get_actions};
 use futures::{StreamExt, TryStreamExt};
 use lakemerge_source::name::TableName;
@@ -20,6 +19,7 @@ use super::Upkeep;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::lake::table::Table;
+use crate::lake::vectors;
 
 /// The protocol's default retention of removed files.
 const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -54,7 +54,7 @@ async fn needed(table: &Table, cutoff: DateTime<Utc>) -> Result<HashSet<String>>
     for file in table.files.iter() {
         needed.insert(file.object_store_path().to_string());
         if let Some(vector) = file.deletion_vector_descriptor() {
-            needed.extend(vector_path(table, vector)?);
+            needed.extend(vectors::path(table, vector)?.map(String::from));
         }
     }
     let mut removed = commits_since(table, cutoff).await?;
@@ -64,7 +64,7 @@ async fn needed(table: &Table, cutoff: DateTime<Utc>) -> Result<HashSet<String>>
             let Action::Remove(remove) = action else { continue };
             needed.insert(remove.path);
             if let Some(vector) = remove.deletion_vector {
-                needed.extend(vector_path(table, vector)?);
+                needed.extend(vectors::path(table, vector)?.map(String::from));
             }
         }
     }
@@ -95,16 +95,6 @@ async fn commits_since(
         }
     };
     Ok(futures::stream::iter(versions).map(read).buffered(READS).boxed())
-}
-
-/// Where a vector lies within the table; nothing for one that is kept in the log itself.
-fn vector_path(table: &Table, vector: DeletionVectorDescriptor) -> Result<Option<String>> {
-    let root = table.log.root_url();
-    let vector = KernelDescriptor::try_from(vector).map_err(Error::definite)?;
-    let Some(url) = vector.absolute_path(root).map_err(Error::definite)? else { return Ok(None) };
-    let path = Path::from_url_path(url.path()).map_err(Error::definite)?;
-    let root = Path::from_url_path(root.path()).map_err(Error::definite)?;
-    Ok(path.prefix_match(&root).map(|parts| Path::from_iter(parts).to_string()))
 }
 
 /// Log and hidden folders are not data; the folder of a partition may begin with `_`, but has a `=`.

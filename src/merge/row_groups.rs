@@ -29,6 +29,7 @@ use super::write::{self, Layout};
 use crate::error::{Error, Result};
 use crate::lake::scan;
 use crate::lake::table::Table;
+use crate::lake::vectors;
 
 /// What is fetched of a file's end at first, in the hope that its footer is no longer.
 const TAIL: u64 = 64 << 10;
@@ -73,7 +74,7 @@ pub async fn without(table: &Table, layout: &Layout, file: usize, dead: &Roaring
 
 /// The rows that are dead in a file, those of its vector among them.
 pub async fn dead(table: &Table, file: usize, located: &RoaringTreemap) -> Result<RoaringTreemap> {
-    Ok(located | scan::dead_rows(table, file).await?.unwrap_or_default())
+    Ok(located | vectors::read(table, &[file]).await?.remove(&file).unwrap_or_default())
 }
 
 /// A row group, its rows as numbers of the file, and which of them are dead, as numbers of the group.

@@ -10,8 +10,9 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::lake::scan::{self, Rows};
+use crate::lake::scan::Rows;
 use crate::lake::table::{Table, physical_rows};
+use crate::lake::vectors;
 
 /// Marks the rows of `located`. All vectors of a commit lie in one file; a file without a living row is removed.
 pub async fn mark(table: &Table, located: &Rows) -> Result<Vec<Action>> {
@@ -21,11 +22,13 @@ pub async fn mark(table: &Table, located: &Rows) -> Result<Vec<Action>> {
     let mut actions = vec![];
     let mut files: Vec<_> = located.iter().collect();
     files.sort_unstable_by_key(|(file, _)| **file);
+    let numbers: Vec<_> = files.iter().map(|(file, _)| **file).collect();
+    let mut old = vectors::read(table, &numbers).await?;
     for (&number, rows) in files {
         let file = &table.files[number];
         // the one that is removed carries its former vector, or both would be live
         actions.push(Action::Remove(file.remove_action(true)));
-        let dead = rows | scan::dead_rows(table, number).await?.unwrap_or_default();
+        let dead = rows | old.remove(&number).unwrap_or_default();
         let records = physical_rows(file)?;
         if dead.len() < records {
             let vector = vector(&mut writer, &dead, id).map_err(|e| Error::definite(e).at(file.path()))?;

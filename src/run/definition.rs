@@ -12,7 +12,8 @@ use crate::lake::table::Table;
 
 /// The configuration must still mean the table that is there, whose log says `facts`.
 pub fn check(table: &Table, facts: &Facts, configured: &TableJob) -> Result<()> {
-    let remedy = format!("--reload {} rebuilds the table as configured", table.name);
+    let remedy =
+        format!("--reload {} rebuilds the table as configured, from a full load that the task wrote since", table.name);
     let meant = configured.definition(&table.name, Some(&facts.schema))?;
     if meant.schema.columns != facts.schema.columns {
         return Err(Error::definite(format!("{}; {remedy}", difference(&facts.schema, &meant.schema))));

@@ -35,20 +35,36 @@ pub struct Options {
     pub adopt: Vec<TableName>,
 }
 
-/// Merges everything new into the lake.
+/// Merges everything new into the lake, until `stopped` gives a reason not to go on.
 ///
-/// # Errors
-/// What concerns the whole job; what befalls one table is in its report, and the others go on.
-pub async fn run(job: Arc<Job>, options: Options) -> Result<Report> {
+/// What befalls one table is in its report, and the others go on; what concerns the whole run is the report's error.
+pub async fn run(job: Arc<Job>, options: Options, stopped: impl Future<Output = Error>) -> Report {
     let start = Instant::now();
-    let names = tables(&job, &options).await?;
+    let mut reports = vec![];
+    let ended = tokio::select! {
+        ended = all(&job, options, &mut reports) => ended,
+        error = stopped => Err(error),
+    };
+    reports.sort_by(|a, b| a.table.cmp(&b.table));
+    let report = Report::new("run", start.elapsed().as_secs_f64(), reports);
+    match ended {
+        Ok(()) => report,
+        Err(error) => {
+            tracing::error!("{error}");
+            report.ended_by(&error)
+        }
+    }
+}
+
+async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -> Result<()> {
+    let names = tables(job, &options).await?;
     let engine = job.engine()?;
     let lake = Lake::new(job.lake.clone());
     let options = Arc::new(options);
     let progress = progress(names.len());
-    let mut reports: Vec<TableReport> = futures::stream::iter(names)
+    let mut work = futures::stream::iter(names)
         .map(|name| {
-            let (job, engine, lake, options) = (Arc::clone(&job), engine.clone(), lake.clone(), Arc::clone(&options));
+            let (job, engine, lake, options) = (Arc::clone(job), engine.clone(), lake.clone(), Arc::clone(&options));
             // a task of its own, so that tables use all threads and a panic in one leaves the others alone
             async move {
                 let label = name.to_string();
@@ -60,16 +76,14 @@ pub async fn run(job: Arc<Job>, options: Options) -> Result<Report> {
                 })
             }
         })
-        .buffer_unordered(job.parallelism)
-        .inspect(|report| {
-            progress.suspend(|| say(report));
-            progress.inc(1);
-        })
-        .collect()
-        .await;
+        .buffer_unordered(job.parallelism);
+    while let Some(report) = work.next().await {
+        progress.suspend(|| say(&report));
+        progress.inc(1);
+        reports.push(report);
+    }
     progress.finish_and_clear();
-    reports.sort_by(|a, b| a.table.cmp(&b.table));
-    Ok(Report::new("run", start.elapsed().as_secs_f64(), reports))
+    Ok(())
 }
 
 /// The tables to work on: those that the source has and the job selects, and those that are named.

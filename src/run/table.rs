@@ -120,7 +120,7 @@ impl<'a> TableRun<'a> {
             }
             return Err(Error::definite(format!(
                 "version {} ({}) changed rows after lakemerge's last commit, version {}; --reload {name} replaces the table, \
-                 --adopt {name} takes its rows as they are now",
+                 --adopt {name} takes its rows as they are now (changes that were merged before are not merged again)",
                 foreign.version,
                 foreign.operation,
                 ours.version,
@@ -135,7 +135,7 @@ impl<'a> TableRun<'a> {
 
     async fn step(&mut self, step: Next, opened: Option<Opened>, listing: &Listing) -> Result<Outcome> {
         match (step, opened) {
-            (Next::Load { files, complete }, opened) => self.load(files, complete, opened, listing).await,
+            (Next::Load { files, complete, after }, opened) => self.load(files, complete, after, opened, listing).await,
             (Next::ContinueLoad { files, complete }, Some(opened)) => {
                 self.continue_load(files, complete, &opened, listing).await
             }
@@ -155,6 +155,7 @@ impl<'a> TableRun<'a> {
         &mut self,
         files: Vec<RawFile>,
         complete: bool,
+        after: Option<Stamp>,
         old: Option<Opened>,
         listing: &Listing,
     ) -> Result<Outcome> {
@@ -180,7 +181,7 @@ impl<'a> TableRun<'a> {
             load: loaded.read.files,
         };
         let generation = old.as_ref().map_or(0, |old| old.ours.position.generation + 1);
-        let position = Position { generation, load_complete: complete, changes: None, listed: listing.newest() };
+        let position = Position { generation, load_complete: complete, changes: after, listed: listing.newest() };
         let mut actions: Vec<_> = loaded.files.into_iter().map(Action::Add).collect();
         let metadata = create::metadata(&layout.schema, &layout.partition_by, &facts)?;
         let facts_of_run = json!({ "step": "load", "load_files": load_files, "rows": counts.inserted });
@@ -199,6 +200,10 @@ impl<'a> TableRun<'a> {
             self.wishes.reload = false;
             self.read(loaded.read.counts);
             self.report.load_files += load_files;
+            let older = next::older_than_the_load(listing).count();
+            if older > 0 {
+                self.report.notes.push(format!("{older} change files are older than the full load and are left out"));
+            }
             self.committed(version, position, counts);
         }
         Ok(outcome)

@@ -236,3 +236,38 @@ fn a_missing_config_file_or_an_unknown_argument_is_wrong_usage() {
     site.command(&["run", "--no-such-option"]).exits(2).says(&["--no-such-option"]);
     site.command(&["merge"]).exits(2);
 }
+
+#[test]
+fn files_in_folders_of_dates_or_segments_stop_their_table() {
+    for path in ["seg1/LOAD00000001.csv", "SEGMENT1_LOAD00000001.csv", "2024/01/02/20240102-000000001.csv"] {
+        let (goods, other) = (
+            Table::new("shop.goods", &[("id", "int(11) NOT NULL")]),
+            Table::new("shop.other", &[("id", "int(11) NOT NULL")]),
+        );
+        let site = Site::local();
+        site.declare(&[&goods, &other]);
+        site.load(&goods, 1, &[row(["1"])]);
+        site.load(&other, 1, &[row(["1"])]);
+        site.put_raw(&format!("shop/goods/{path}"), "I,2\n");
+        site.command(&["run"]).exits(1).says(&[path, "parallel-load"]);
+        assert_eq!((site.version(&goods), site.version(&other)), (None, Some(0)), "{path}");
+    }
+}
+
+#[test]
+fn a_partition_or_key_that_cannot_be_is_refused_before_anything_is_written() {
+    for (from, to, says) in [
+        ("key = [\"id\"]", "key = [\"id\", \"ID\"]", "twice"),
+        ("key = [\"id\"]", "key = [\"id\"]\npartition_by = [\"a\", \"a\"]", "twice"),
+        ("key = [\"id\"]", "key = [\"id\"]\npartition_by = [\"a\", \"id\"]", "every column"),
+    ] {
+        let columns = [("id", "int(11) NOT NULL"), ("a", "int(11) DEFAULT NULL")];
+        let table = Table::new("shop.goods", &columns).configured_key(&["id"]);
+        let site = Site::local();
+        site.declare(&[&table]);
+        site.edit("lakemerge.toml", from, to);
+        site.load(&table, 1, &[row(["1", "2"])]);
+        site.command(&["run"]).exits(2).says(&["shop.goods", says]);
+        assert_eq!(site.version(&table), None);
+    }
+}

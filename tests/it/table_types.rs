@@ -145,3 +145,20 @@ fn many_small_runs_leave_few_files_and_a_checkpoint() {
         assert_eq!(rows.len(), 31, "read by {engine}");
     }
 }
+
+#[test]
+fn vectors_are_found_in_a_bucket_whatever_the_names() {
+    let table = Table::new("shop.naïve", &[("id", "int(11) NOT NULL"), ("name", "varchar(20) DEFAULT NULL")]);
+    let site = Site::s3().with_lake("my lake");
+    site.declare(&[&table]);
+    site.edit("lakemerge.toml", "[lake]\n", &format!("[lake]\n{MERGE}\n"));
+    site.load(&table, 1, &[row(["1", "a"]), row(["2", "b"])]);
+    site.run();
+    site.changes(&table, &stamp(0), &[update(["1", "a2"])]);
+    site.run();
+    assert_same(&site.rows(&table), &[row(["1", "a2"]), row(["2", "b"])], "through the vector");
+    site.changes(&table, &stamp(1), &[delete(["2", "b"])]);
+    site.run();
+    site.command(&["maintain"]).exits(0);
+    assert_same(&site.rows(&table), &[row(["1", "a2"])], "after the purge");
+}

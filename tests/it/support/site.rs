@@ -145,7 +145,9 @@ impl Site {
                 std::fs::write(path, bytes.into()).expect("the file cannot be written");
             }
             Store::S3 { client, .. } => {
-                RUNTIME.block_on(client.put(&Key::from(path), bytes.into().into())).expect("the object cannot be put");
+                RUNTIME
+                    .block_on(client.put(&Key::parse(path).expect("a key"), bytes.into().into()))
+                    .expect("the object cannot be put");
             }
         }
     }
@@ -155,7 +157,9 @@ impl Site {
         match &self.store {
             Store::Local(root) => std::fs::remove_file(root.path().join(path)).expect("the file cannot be removed"),
             Store::S3 { client, .. } => {
-                RUNTIME.block_on(client.delete(&Key::from(path))).expect("the object cannot be deleted");
+                RUNTIME
+                    .block_on(client.delete(&Key::parse(path).expect("a key")))
+                    .expect("the object cannot be deleted");
             }
         }
     }

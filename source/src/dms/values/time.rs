@@ -28,7 +28,7 @@ pub(crate) fn date(text: &[u8]) -> Result<Option<i32>, Refusal> {
 }
 
 /// Counts in years that begin in March, so that the leap day is the last one.
-fn days_since_1970(year: i32, month: i32, day: i32) -> i32 {
+pub(crate) fn days_since_1970(year: i32, month: i32, day: i32) -> i32 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, month) = (year.div_euclid(400), (month + 9) % 12);
     let year_of_era = year.rem_euclid(400);
