@@ -16,7 +16,9 @@ use deltalake::parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, comput
 use deltalake::parquet::basic::Encoding;
 use deltalake::parquet::column::writer::ColumnCloseResult;
 use deltalake::parquet::errors::ParquetError;
-use deltalake::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use deltalake::parquet::file::metadata::{
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
+};
 use deltalake::parquet::file::reader::{ChunkReader, Length};
 use deltalake::parquet::file::writer::SerializedFileWriter;
 use object_store::buffered::BufWriter;
@@ -62,11 +64,11 @@ pub async fn without(table: &Table, layout: &Layout, file: usize, dead: &Roaring
     for group in groups {
         let bytes = regrouping.fetch(group.number).await?;
         regrouping = tokio::task::spawn_blocking(move || regrouping.append(&group, bytes)).await??;
-        out.write_all(&std::mem::take(regrouping.writer.inner_mut())).await.map_err(Error::definite)?;
+        out.put(regrouping.written()).await?;
     }
     let written = regrouping.writer.finish()?;
     let size = regrouping.writer.bytes_written();
-    out.write_all(&std::mem::take(regrouping.writer.inner_mut())).await.map_err(Error::definite)?;
+    out.put(regrouping.written()).await?;
     out.shutdown().await.map_err(Error::definite)?;
     let values = view.partition_values_map();
     Ok(Some(vec![layout.added(new, values, size, &written)?]))
@@ -126,6 +128,14 @@ struct Regrouping {
     path: Path,
 }
 
+/// True for a column whose values repeat: all its pages use the dictionary, and the dictionary is small.
+fn has_good_dictionary(column: &ColumnChunkMetaData) -> bool {
+    let Some(at) = column.dictionary_page_offset() else { return false };
+    let bytes = column.data_page_offset() - at;
+    let everywhere = column.page_encoding_stats_mask().is_none_or(|mask| mask.is_only(Encoding::RLE_DICTIONARY));
+    everywhere && usize::try_from(bytes).is_ok_and(|bytes| bytes < write::DICTIONARY_BYTES)
+}
+
 impl Regrouping {
     fn new(
         footer: Arc<ParquetMetaData>,
@@ -137,13 +147,19 @@ impl Regrouping {
         let descriptor = ArrowSchemaConverter::new().convert(&schema)?;
         let mut properties = write::properties();
         for column in footer.row_group(0).columns() {
-            let mask = column.page_encoding_stats_mask();
-            let dictionary = mask.is_none_or(|mask| mask.is_only(Encoding::RLE_DICTIONARY));
-            properties = properties.set_column_dictionary_enabled(column.column_path().clone(), dictionary);
+            properties =
+                properties.set_column_dictionary_enabled(column.column_path().clone(), has_good_dictionary(column));
         }
         let writer = SerializedFileWriter::new(vec![], descriptor.root_schema_ptr(), Arc::new(properties.build()))?;
         let encoders = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema));
         Ok(Regrouping { footer, reading, schema, writer, encoders, store, path })
+    }
+
+    /// What was written since the last call.
+    fn written(&mut self) -> Bytes {
+        let buffer = self.writer.inner_mut();
+        let next = Vec::with_capacity(buffer.len());
+        Bytes::from(std::mem::replace(buffer, next))
     }
 
     /// The bytes of a row group.

@@ -34,7 +34,7 @@ const FILE_BYTES: usize = 128 << 20;
 /// Rows of a row group: small enough that a point look-up or a copied row group is cheap.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// A dictionary of more bytes is given up for the rest of its row group: a column of so many values gains nothing by it.
-const DICTIONARY_BYTES: usize = 256 << 10;
+pub const DICTIONARY_BYTES: usize = 256 << 10;
 
 /// How a table's rows lie in its files.
 #[derive(Clone)]
