@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::Result;
 use crate::changes::{ChangeSet, write_dms};
-use crate::compare::{site, uniform};
+use crate::compare::{grouped, site, uniform};
 use crate::data::{Data, Writer, say};
 use crate::process::{Measured, measure, median};
 use crate::queries::{bytes, point_seconds};
@@ -52,8 +52,9 @@ pub fn idle(root: &Path, pairs: usize, report: &mut Report) -> Result<()> {
 /// Peak memory of the same changes on a table of six times as many rows.
 pub async fn large(data: &Data, large: &Data, report: &mut Report) -> Result<()> {
     for table_type in [TableType::MergeOnRead, TableType::CopyOnWrite] {
-        let few = merge(data, table_type).await?;
-        let many = merge(large, table_type).await?;
+        let changes = uniform(data.rows).len();
+        let few = merge(data, changes, table_type).await?;
+        let many = merge(large, changes, table_type).await?;
         let measured = format!(
             "{:.0} MB and {:.2} s for {} rows, {:.0} MB and {:.2} s for {} rows: {:+.0} %",
             few.megabytes(),
@@ -65,14 +66,14 @@ pub async fn large(data: &Data, large: &Data, report: &mut Report) -> Result<()>
             (many.megabytes() / few.megabytes() - 1.0) * 100.0
         );
         let reached = many.megabytes() <= few.megabytes() * 1.2;
-        let work = format!("the same uniform changes on a larger table, {}", table_type.name());
+        let work = format!("{} uniform changes on a larger table, {}", grouped(changes), table_type.name());
         report.alone(&work, measured, "memory within 20 %", Some(reached));
     }
     large.clear()
 }
 
-async fn merge(data: &Data, table_type: TableType) -> Result<Measured> {
-    let (applied, dms, _) = data.changes(&uniform(data.rows))?;
+async fn merge(data: &Data, changes: u64, table_type: TableType) -> Result<Measured> {
+    let (applied, dms, _) = data.changes(&ChangeSet::mixed("large", changes, 0..data.rows))?;
     let table = data.table(Writer::Deltalake).await?;
     let site = site(data, "lakemerge", Writer::Deltalake, table_type, &table)?.with_changes(&dms, 0)?;
     let measured = site.run()?;

@@ -90,8 +90,10 @@ pub async fn merge(
             (removed.collect::<Vec<_>>(), added)
         }
         TableType::MergeOnRead => {
-            let (marked, added) =
-                tokio::try_join!(vectors::mark(table, &located.rows), write::append(layout, upserts))?;
+            let (marked, added) = tokio::try_join!(
+                vectors::mark(table, &located.rows),
+                write::append(layout, upserts, engine.threads())
+            )?;
             (marked, added)
         }
     };

@@ -41,7 +41,7 @@ pub async fn rewrite(
         async move { tokio::spawn(async move { without(&engine, &table, &layout, file, &located).await }).await? }
     });
     let rewritten = futures::stream::iter(files).buffered(engine.threads()).try_collect::<Vec<_>>();
-    let (rewritten, added) = tokio::try_join!(rewritten, write::append(layout, upserts))?;
+    let (rewritten, added) = tokio::try_join!(rewritten, write::append(layout, upserts, engine.threads()))?;
     Ok(rewritten.into_iter().flatten().chain(added).collect())
 }
 

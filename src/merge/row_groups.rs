@@ -21,7 +21,6 @@ use deltalake::parquet::file::metadata::{
 };
 use deltalake::parquet::file::reader::{ChunkReader, Length};
 use deltalake::parquet::file::writer::SerializedFileWriter;
-use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use roaring::RoaringTreemap;
@@ -59,7 +58,7 @@ pub async fn without(table: &Table, layout: &Layout, file: usize, dead: &Roaring
     let folder = path.as_ref().rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
     let new = write::new_path(&folder);
     let at = Path::parse(&new).map_err(|e| Error::definite(format!("{new}: {e}")))?;
-    let mut out = BufWriter::new(Arc::clone(&store), at);
+    let mut out = write::upload(Arc::clone(&store), at);
     let mut regrouping = Regrouping::new(Arc::clone(&footer), schema, table.log.object_store(None), path)?;
     for group in groups {
         let bytes = regrouping.fetch(group.number).await?;

@@ -19,6 +19,7 @@ use deltalake::parquet::basic::Compression;
 use deltalake::parquet::file::metadata::ParquetMetaData;
 use deltalake::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use futures::TryStreamExt;
+use object_store::ObjectStore;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use uuid::Uuid;
@@ -49,13 +50,29 @@ pub struct Layout {
     pub source_columns: usize,
 }
 
-/// Writes rows that are sorted by partition into files of their own.
-pub async fn append(layout: &Layout, rows: Vec<RecordBatch>) -> Result<Vec<Add>> {
-    let mut writer = Writer::new(layout);
-    for batch in rows {
-        writer.write(&batch).await?;
+/// Rows in memory of at least this many bytes are worth a file of their own.
+const SHARE_BYTES: usize = 32 << 20;
+
+/// Writes rows that are sorted by partition into files of their own, at most `threads` at once.
+pub async fn append(layout: &Layout, rows: Vec<RecordBatch>, threads: usize) -> Result<Vec<Add>> {
+    let bytes: usize = rows.iter().map(RecordBatch::get_array_memory_size).sum();
+    let shares = (bytes / SHARE_BYTES).clamp(1, threads.max(1));
+    let share = rows.len().div_ceil(shares).max(1);
+    let writes = rows.chunks(share).map(|rows| {
+        let (layout, rows) = (layout.clone(), rows.to_vec());
+        tokio::spawn(async move {
+            let mut writer = Writer::new(&layout);
+            for batch in rows {
+                writer.write(&batch).await?;
+            }
+            writer.close().await
+        })
+    });
+    let mut added = vec![];
+    for written in futures::future::join_all(writes).await {
+        added.extend(written??);
     }
-    writer.close().await
+    Ok(added)
 }
 
 impl Layout {
@@ -207,7 +224,7 @@ impl<'a> Writer<'a> {
         let folders = names.map(|(name, value)| folder(name, value)).collect::<Result<String>>()?;
         let path = new_path(&folders);
         let at = Path::parse(&path).map_err(|e| Error::definite(format!("{path}: {e}")))?;
-        let object = BufWriter::new(self.layout.log.object_store(None), at);
+        let object = upload(self.layout.log.object_store(None), at);
         let properties = properties().build();
         // without the Arrow schema in the footer older readers find nothing there that they refuse
         let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
@@ -236,6 +253,14 @@ impl<'a> Writer<'a> {
 /// The path of a file that is not there yet, in `folder`, which ends with a slash or is empty.
 pub fn new_path(folder: &str) -> String {
     format!("{folder}part-{}.snappy.parquet", Uuid::new_v4())
+}
+
+/// Parts of one file on their way to the store: with two files at work, enough to hide its answers.
+const PARTS_AT_ONCE: usize = 3;
+
+/// Begins a file.
+pub fn upload(store: Arc<dyn ObjectStore>, path: Path) -> BufWriter {
+    BufWriter::new(store, path).with_max_concurrency(PARTS_AT_ONCE)
 }
 
 /// How files are written, the choice of dictionaries apart.
