@@ -89,10 +89,9 @@ pub async fn merge(
             let removed = located.rows.keys().map(|&file| Action::Remove(table.files[file].remove_action(true)));
             (removed.collect::<Vec<_>>(), added)
         }
-        TableType::MergeOnRead => tokio::try_join!(
-            vectors::mark(table, &located.rows),
-            write::append(layout, upserts, engine.threads())
-        )?,
+        TableType::MergeOnRead => {
+            tokio::try_join!(vectors::mark(table, &located.rows), write::append(layout, upserts, engine.threads()))?
+        }
     };
     let vectors = actions.iter().any(|action| matches!(action, Action::Add(_)));
     actions.extend(added.into_iter().map(Action::Add));
