@@ -269,12 +269,13 @@ fn create_tables(config: &Config, file: &str) -> Result<Vec<CreateTable>> {
 /// A setting that changes the outcome and is not carried out is refused by name: to ignore it would be silent.
 fn refuse_what_is_not_carried_out(config: &Config) -> Result<()> {
     let source = &config.source;
-    let of_all = ("source".to_string(), (source.on_bad_record, source.on_vanished, source.on_type_change));
+    let of_all =
+        ("source".to_string(), (source.on_bad_record, source.on_vanished, source.on_type_change, source.on_ddl));
     let of_tables = config.tables.iter().map(|table| {
-        let policies = (table.on_bad_record, table.on_vanished, table.on_type_change);
+        let policies = (table.on_bad_record, table.on_vanished, table.on_type_change, table.on_ddl);
         (format!("[[table]] {}", table.name), policies)
     });
-    for (place, (bad_record, vanished, type_change)) in std::iter::once(of_all).chain(of_tables) {
+    for (place, (bad_record, vanished, type_change, ddl)) in std::iter::once(of_all).chain(of_tables) {
         if let Some(value) = bad_record.filter(|v| *v != config::OnBadRecord::Stop) {
             return Err(not_yet("on_bad_record", value).at(place));
         }
@@ -283,6 +284,9 @@ fn refuse_what_is_not_carried_out(config: &Config) -> Result<()> {
         }
         if let Some(value) = type_change.filter(|v| *v != config::OnTypeChange::Stop) {
             return Err(not_yet("on_type_change", value).at(place));
+        }
+        if let Some(value) = ddl.filter(|v| *v != config::OnDdl::Stop) {
+            return Err(not_yet("on_ddl", value).at(place));
         }
     }
     Ok(())
