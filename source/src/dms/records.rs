@@ -4,7 +4,8 @@ use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::SchemaRef;
 
 use super::cut::{Cutter, Fields, Span, Stop};
@@ -39,6 +40,21 @@ pub struct Rows {
     pub zero_dates: Vec<u64>,
     /// The commit time of each row in UTC, if it was [asked for](RecordReader::with_commit_times) and the files have it.
     pub commit_times: Option<ArrayRef>,
+    /// The updates that gave their row another key, where before images tell.
+    pub old_keys: Option<OldKeys>,
+    /// For each column the rows whose update says nothing of it (CsvNoSupValue); empty if there are none at all.
+    pub unchanged: Vec<Option<BooleanBuffer>>,
+    /// `$AR_H_CHANGE_SEQ` of each row, where the task adds it.
+    pub sequences: Option<StringArray>,
+}
+
+/// The keys that rows had before an update changed them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct OldKeys {
+    /// The numbers of these rows among the rows, ascending.
+    pub rows: Vec<usize>,
+    /// Their former keys: the key's columns in the key's order, one row for each.
+    pub keys: RecordBatch,
 }
 
 /// Why a file cannot be read on. The file itself is named by whoever opened it.
@@ -333,7 +349,16 @@ impl<R: Read> RecordReader<R> {
             Some((_, values)) => Some(values.finish().map_err(inner)?.0),
             None => None,
         };
-        Ok(Rows { columns, operations, first_record, zero_dates, commit_times })
+        Ok(Rows {
+            columns,
+            operations,
+            first_record,
+            zero_dates,
+            commit_times,
+            old_keys: None,
+            unchanged: Vec::new(),
+            sequences: None,
+        })
     }
 }
 
