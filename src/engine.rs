@@ -2,35 +2,55 @@
 
 use std::sync::Arc;
 
-use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use crate::dms::reading::InFlight;
 use crate::error::Result;
 use crate::storage::Location;
+
+/// Raw files that are fetched before their turn may take this part of the memory limit: typed, their rows take a few
+/// times as much.
+const RAW: usize = 16;
 
 /// What sessions share.
 #[derive(Clone)]
 pub struct Engine {
     runtime: Arc<RuntimeEnv>,
+    /// What changes take that are held until they are merged.
+    changes: Arc<dyn MemoryPool>,
+    in_flight: InFlight,
     threads: usize,
     memory: usize,
 }
 
 impl Engine {
-    /// DataFusion's operators get half of the memory limit; the rest is for what no pool sees: decoded pages, row groups
-    /// being written, raw records.
+    /// DataFusion's operators get half of the memory limit, and changes that are held a quarter; the rest is for what no
+    /// pool sees: decoded pages and raw records.
     pub fn new(lake: &Location, memory_limit: usize, threads: usize) -> Result<Engine> {
         // Greedy: a fair pool divides by consumers that may never ask, and can then starve the one that does (T-A26).
         let pool = GreedyMemoryPool::new(memory_limit / 2);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc()?;
         runtime.register_object_store(&lake.store_url()?, Arc::clone(&lake.store));
-        Ok(Engine { runtime, threads, memory: memory_limit / 2 })
+        let changes = Arc::new(GreedyMemoryPool::new(memory_limit / 4));
+        let in_flight = InFlight::new(memory_limit / RAW);
+        Ok(Engine { runtime, changes, in_flight, threads, memory: memory_limit / 2 })
     }
 
     /// Bytes that DataFusion's operators share.
     pub fn memory(&self) -> usize {
         self.memory
+    }
+
+    /// For raw files that are fetched before their turn.
+    pub fn in_flight(&self) -> &InFlight {
+        &self.in_flight
+    }
+
+    /// For changes that are held until they are merged; what does not fit is to be spilled.
+    pub fn reserve_changes(&self) -> MemoryReservation {
+        MemoryConsumer::new("changes").register(&self.changes)
     }
 
     /// Pieces of work that are worth doing at once.

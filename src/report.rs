@@ -54,6 +54,8 @@ pub struct TableReport {
     pub updated: u64,
     pub deleted: u64,
     pub netted_away: u64,
+    /// Rows that an update of their key took away; the update itself counts by the row it left behind.
+    pub key_updates: u64,
     pub skipped: Vec<Skipped>,
     /// Dates and time stamps like 0000-00-00, which became NULL.
     pub zero_dates: u64,
@@ -96,6 +98,7 @@ impl TableReport {
             updated: 0,
             deleted: 0,
             netted_away: 0,
+            key_updates: 0,
             skipped: vec![],
             zero_dates: 0,
             files_added: 0,
@@ -116,6 +119,7 @@ impl TableReport {
         self.updated += counts.updated;
         self.deleted += counts.deleted;
         self.netted_away += counts.netted_away;
+        self.key_updates += counts.key_updates;
         self.files_added += counts.files_added;
         self.files_removed += counts.files_removed;
         if counts.absent_deletes > 0 {

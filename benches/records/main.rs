@@ -3,7 +3,8 @@
 //!
 //! The file is uncompressed, of about 500 MB (`--megabytes N`), and in memory for both sides. It comes as two halves,
 //! one for each of two threads: lakemerge cuts a file on one thread, and several files at once. Netting is that of a
-//! run ([`lakemerge::merge::net`]); every key comes once, which leaves the most to it.
+//! run ([`lakemerge::merge::net`]): it says which change of each key stays and in which order, and leaves the rows where
+//! they were read. Every key comes once, which leaves the most to it.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
@@ -23,12 +24,13 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::csv::ReaderBuilder;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use lakemerge::config::Config;
-use lakemerge::dms::reading::ChangeRows;
-use lakemerge::engine::Engine;
+use lakemerge::dms::changes::ChangeRows;
 use lakemerge::job::Job;
 use lakemerge::lake::Lake;
 use lakemerge::lake::TableType;
+use lakemerge::merge::complete::Completed;
 use lakemerge::merge::net;
+use lakemerge::merge::upserts::Upserts;
 use lakemerge::merge::write::Layout;
 use lakemerge_source::ddl;
 use lakemerge_source::dms::names::FileKind;
@@ -37,7 +39,6 @@ use lakemerge_source::dms::settings::S3Settings;
 use lakemerge_source::name::TableName;
 use lakemerge_source::schema::{DatetimeAs, TableSchema};
 use tempfile::TempDir;
-use tokio::runtime::{Builder, Runtime};
 
 use crate::changes::{ChangeSet, OPERATION, write_dms};
 use crate::rows::{Kind, SCHEMA};
@@ -112,8 +113,6 @@ fn halves(megabytes: u64, folder: &Path) -> Result<Halves> {
 
 /// What a run has at hand when it reads changes.
 struct Ours {
-    runtime: Runtime,
-    engine: Engine,
     layout: Layout,
     schema: TableSchema,
 }
@@ -138,8 +137,7 @@ impl Ours {
             source_columns: schema.columns.len(),
             table_type: TableType::MergeOnRead,
         };
-        let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
-        Ok(Ours { runtime, engine: Engine::new(&job.lake, job.memory_limit, job.parallelism)?, layout, schema })
+        Ok(Ours { layout, schema })
     }
 
     fn read(&self, halves: &Halves) -> Result<Vec<ChangeRows>> {
@@ -150,7 +148,7 @@ impl Ours {
             let mut reader = RecordReader::new(Cursor::new(half), &settings, kind, columns, DatetimeAs::default());
             let mut read = vec![];
             while let Some(rows) = reader.next(ROWS)? {
-                read.push(ChangeRows { columns: rows.columns, operations: rows.operations });
+                read.push(ChangeRows::whole(rows.columns, rows.operations));
             }
             Ok(read)
         })
@@ -158,8 +156,10 @@ impl Ours {
 
     fn net(&self, changes: Vec<ChangeRows>) -> Result<()> {
         let read = changes.iter().map(|rows| rows.operations.len() as u64).sum::<u64>();
-        let net = self.runtime.block_on(net::net(&self.engine, &self.layout, changes))?;
-        let kept = net.upserts.iter().map(|batch| batch.num_rows() as u64).sum::<u64>() + net.deletes.len();
+        let net = net::net(&self.layout, changes, THREADS)?;
+        let deletes = net.deletes.len();
+        let upserts = Upserts::new(&self.layout, net, Completed::default(), THREADS)?;
+        let kept = upserts.count() as u64 + deletes;
         if kept == read {
             Ok(())
         } else {

@@ -1,5 +1,6 @@
 //! Raw AWS DMS files: which there are, which of them are to be merged next, and their rows.
 
+pub mod changes;
 pub mod listing;
 pub mod metadata;
 pub mod next;

@@ -1,12 +1,13 @@
 //! The rows of raw files: fetched from the store, cut and typed on worker threads.
 
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::Schema;
-use futures::{StreamExt, TryStreamExt};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
 use lakemerge_source::dms::names::{FileKind, decompress};
 use lakemerge_source::dms::records::{Operation, RecordError, RecordReader, Rows};
 use lakemerge_source::dms::settings::S3Settings;
@@ -14,8 +15,9 @@ use lakemerge_source::infer::Inference;
 use lakemerge_source::schema::{Column, DatetimeAs, TableSchema};
 use object_store::{ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::changes::ChangeRows;
 use super::listing::RawFile;
 use super::metadata::MetadataColumn;
 use crate::error::{Error, Result};
@@ -25,6 +27,8 @@ use crate::lake::position::LoadedFile;
 const ROWS: usize = 16 * 1024;
 /// Files fetched at once: where a request costs tens of milliseconds, only many in flight keep a core busy (E-19).
 const FETCHES: usize = 32;
+/// How many times larger a packed file is when it is unpacked, roughly.
+const UNPACKED: u64 = 8;
 /// Chunks of one file on their way to the worker thread.
 const CHUNKS: usize = 8;
 
@@ -32,6 +36,7 @@ const CHUNKS: usize = 8;
 #[derive(Clone)]
 pub struct Reading {
     pub store: Arc<dyn ObjectStore>,
+    pub in_flight: InFlight,
     pub settings: Arc<S3Settings>,
     pub columns: Arc<[Column]>,
     pub datetime: DatetimeAs,
@@ -39,12 +44,6 @@ pub struct Reading {
     pub key: Arc<[usize]>,
     /// What rows carry beside the source's columns.
     pub metadata: Arc<[MetadataColumn]>,
-}
-
-/// Typed rows with their operations, in the order of the source.
-pub struct ChangeRows {
-    pub columns: RecordBatch,
-    pub operations: Vec<Operation>,
 }
 
 /// What was read, for the report.
@@ -69,36 +68,115 @@ pub struct LoadRead {
     pub counts: ReadCounts,
 }
 
-impl Reading {
-    /// All changes of `files`, which are in order.
-    pub async fn changes(&self, files: &[RawFile]) -> Result<(Vec<ChangeRows>, ReadCounts)> {
-        let mut read = futures::stream::iter(files.iter().cloned().map(|file| {
-            let this = self.clone();
-            async move {
-                let content = this.store.get(&file.path).await?.bytes().await?;
-                tokio::task::spawn_blocking(move || this.change_file(&file, content)).await?
-            }
-        }))
-        .buffered(FETCHES);
-        let (mut rows, mut counts) = (vec![], ReadCounts::default());
-        while let Some((more, read)) = read.try_next().await? {
-            rows.extend(more);
-            counts.add(read);
-        }
-        Ok((rows, counts))
+/// Changes as they come in, in the order of the source.
+pub struct Incoming {
+    rows: BoxStream<'static, Result<ChangeRows>>,
+    read: Arc<Mutex<LoadRead>>,
+}
+
+impl Incoming {
+    /// All that is still to come.
+    pub fn rows(&mut self) -> BoxStream<'static, Result<ChangeRows>> {
+        std::mem::replace(&mut self.rows, futures::stream::empty().boxed())
     }
 
-    fn change_file(&self, file: &RawFile, content: Bytes) -> Result<(Vec<ChangeRows>, ReadCounts)> {
-        let mut counts = ReadCounts { bytes: content.len() as u64, ..ReadCounts::default() };
-        let mut rows = vec![];
-        let mut reader = self.reader(file, FileKind::Changes, std::io::Cursor::new(content));
-        while let Some(more) = reader.next(ROWS).map_err(|e| at(file, e))? {
-            counts.zero_dates += self.zero_dates(file, &more)?;
-            let columns = self.with_metadata(file, &more)?;
-            rows.push(ChangeRows { columns, operations: more.operations });
+    /// What was read so far.
+    pub fn read(&self) -> LoadRead {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The changes of one file.
+enum FileRows {
+    /// Cut and typed already, and holding their share of the bytes in flight.
+    Ready(Vec<ChangeRows>, ReadCounts, OwnedSemaphorePermit),
+    /// Of a file that is too large to be fetched before its turn.
+    ToCome(RawFile),
+}
+
+impl Reading {
+    /// All changes of `files`, which are in order.
+    ///
+    /// Many files are fetched at once, as far as the bytes in flight allow; a large one is cut while it streams in.
+    pub fn changes(&self, files: Vec<RawFile>) -> Incoming {
+        let read = Arc::new(Mutex::new(LoadRead::default()));
+        let (this, counted) = (self.clone(), Arc::clone(&read));
+        let fetches = {
+            let this = this.clone();
+            futures::stream::iter(files).map(move |file| this.clone().fetched(file)).buffered(FETCHES)
+        };
+        let rows = fetches.map_ok(move |file| match file {
+            FileRows::Ready(rows, counts, permit) => {
+                counted.lock().unwrap_or_else(PoisonError::into_inner).counts.add(counts);
+                drop(permit);
+                futures::stream::iter(rows.into_iter().map(Ok)).boxed()
+            }
+            FileRows::ToCome(file) => this.streamed(file, Arc::clone(&counted)),
+        });
+        Incoming { rows: rows.try_flatten().boxed(), read }
+    }
+
+    async fn fetched(self, file: RawFile) -> Result<FileRows> {
+        let bytes = if file.name.ends_with(".gz") { file.size * UNPACKED } else { file.size };
+        if bytes >= self.in_flight.bytes as u64 / 2 {
+            return Ok(FileRows::ToCome(file));
+        }
+        let permit = self.in_flight.acquire(bytes).await?;
+        let content = self.store.get(&file.path).await?.bytes().await?;
+        tokio::task::spawn_blocking(move || {
+            let mut rows = vec![];
+            let counts = self.change_file(&file, std::io::Cursor::new(content), |more| {
+                rows.push(more);
+                Ok(())
+            })?;
+            Ok(FileRows::Ready(rows, counts, permit))
+        })
+        .await?
+    }
+
+    fn streamed(&self, file: RawFile, counted: Arc<Mutex<LoadRead>>) -> BoxStream<'static, Result<ChangeRows>> {
+        let (sender, rows) = mpsc::channel(4);
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let (content, _) = Fetched::start(Arc::clone(&this.store), &file);
+            let send = |rows| sender.blocking_send(Ok(rows)).map_err(|_| Error::transient("the changes were given up"));
+            match this.change_file(&file, content, send) {
+                Ok(counts) => counted.lock().unwrap_or_else(PoisonError::into_inner).counts.add(counts),
+                // a receiver that is gone has its own error to tell
+                Err(error) => drop(sender.blocking_send(Err(error))),
+            }
+        });
+        in_turn(rows).boxed()
+    }
+
+    /// Hands the changes of `file` to `take`.
+    fn change_file(
+        &self,
+        file: &RawFile,
+        content: impl Read + Send + 'static,
+        mut take: impl FnMut(ChangeRows) -> Result<()>,
+    ) -> Result<ReadCounts> {
+        let mut counts = ReadCounts { bytes: file.size, ..ReadCounts::default() };
+        let mut reader = self.reader(file, FileKind::Changes, content);
+        let shown: Arc<str> = file.shown.as_str().into();
+        while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
+            counts.zero_dates += self.zero_dates(file, &rows)?;
+            let columns = self.with_metadata(file, &rows)?;
+            let changes = ChangeRows {
+                columns,
+                operations: rows.operations,
+                moved: vec![],
+                unchanged: rows.unchanged,
+                file: Arc::clone(&shown),
+                first_record: rows.first_record,
+            };
+            take(match rows.old_keys {
+                Some(old) => changes.with_key_updates(&old, &self.key, self.columns.len())?,
+                None => changes,
+            })?;
         }
         counts.records = reader.records();
-        Ok((rows, counts))
+        Ok(counts)
     }
 
     /// The rows of a load's `files`, in order, as they stream in.
@@ -118,19 +196,23 @@ impl Reading {
     }
 
     /// All rows of a load's `files`, as changes.
-    pub async fn load_rows(&self, files: Vec<RawFile>) -> Result<(Vec<ChangeRows>, LoadRead)> {
-        let (mut rows, mut read) = (vec![], LoadRead::default());
-        let mut steps = self.load(files);
-        while let Some(step) = steps.recv().await {
-            match step? {
+    pub fn load_rows(&self, files: Vec<RawFile>) -> Incoming {
+        let read = Arc::new(Mutex::new(LoadRead::default()));
+        let counted = Arc::clone(&read);
+        let rows = in_turn(self.load(files)).try_filter_map(move |step| {
+            let rows = match step {
                 LoadStep::Rows(columns) => {
                     let operations = vec![Operation::Insert; columns.num_rows()];
-                    rows.push(ChangeRows { columns, operations });
+                    Some(ChangeRows::whole(columns, operations))
                 }
-                LoadStep::File(file, counts) => read.add(file, counts),
-            }
-        }
-        Ok((rows, read))
+                LoadStep::File(file, counts) => {
+                    counted.lock().unwrap_or_else(PoisonError::into_inner).add(file, counts);
+                    None
+                }
+            };
+            futures::future::ready(Ok(rows))
+        });
+        Incoming { rows: rows.boxed(), read }
     }
 
     fn load_file(&self, file: &RawFile, steps: &mpsc::Sender<Result<LoadStep>>) -> Result<()> {
@@ -231,6 +313,29 @@ fn at(file: &RawFile, error: RecordError) -> Error {
     .at(&file.shown)
 }
 
+fn in_turn<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {
+    futures::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
+}
+
+/// How many bytes of raw files may be fetched before their turn, over all tables.
+#[derive(Clone)]
+pub struct InFlight {
+    bytes: usize,
+    permits: Arc<Semaphore>,
+}
+
+impl InFlight {
+    pub fn new(bytes: usize) -> InFlight {
+        let bytes = bytes.min(u32::MAX as usize);
+        InFlight { bytes, permits: Arc::new(Semaphore::new(bytes)) }
+    }
+
+    async fn acquire(&self, bytes: u64) -> Result<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes as u32);
+        Arc::clone(&self.permits).acquire_many_owned(bytes).await.map_err(Error::definite)
+    }
+}
+
 impl LoadRead {
     pub fn add(&mut self, file: LoadedFile, counts: ReadCounts) {
         self.files.push(file);
@@ -250,15 +355,15 @@ impl ReadCounts {
 struct Fetched {
     chunks: mpsc::Receiver<Result<Bytes>>,
     chunk: Bytes,
-    digest: Arc<std::sync::Mutex<Sha256>>,
+    digest: Arc<Mutex<Sha256>>,
 }
 
 /// The digest of what was read so far.
-struct RunningDigest(Arc<std::sync::Mutex<Sha256>>);
+struct RunningDigest(Arc<Mutex<Sha256>>);
 
 impl RunningDigest {
     fn hash(self) -> String {
-        let digest = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let digest = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         hexadecimal(&digest.finalize())
     }
 }
@@ -281,7 +386,7 @@ impl Fetched {
                 }
             }
         });
-        let digest = Arc::new(std::sync::Mutex::new(Sha256::new()));
+        let digest = Arc::new(Mutex::new(Sha256::new()));
         (Fetched { chunks, chunk: Bytes::new(), digest: Arc::clone(&digest) }, RunningDigest(digest))
     }
 }
@@ -293,7 +398,7 @@ impl Read for Fetched {
                 Some(chunk) => self.chunk = chunk.map_err(std::io::Error::other)?,
                 None => return Ok(0),
             }
-            self.digest.lock().unwrap_or_else(std::sync::PoisonError::into_inner).update(&self.chunk);
+            self.digest.lock().unwrap_or_else(PoisonError::into_inner).update(&self.chunk);
         }
         let taken = self.chunk.split_to(self.chunk.len().min(buffer.len()));
         buffer[..taken.len()].copy_from_slice(&taken);

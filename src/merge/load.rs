@@ -51,19 +51,32 @@ pub async fn load(
     let by_key = session.read_table(once(incoming)?)?.sort(order)?.execute_stream().await?;
     let found = Arc::new(AtomicU64::new(0));
     let rows = without_doubles(layout, by_key, same_key, Arc::clone(&found))?;
-    let mut writer = Writer::new(layout);
-    if layout.partition_by.is_empty() {
-        writer.write_all(rows).await?;
-    } else {
-        writer.write_sorted(session.read_table(once(rows)?)?).await?;
-    }
-    let files = writer.close().await?;
+    let files = write_by_key(engine, layout, rows).await?;
     let read = read.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(Loaded { files, read, doubles: found.load(Ordering::Relaxed) })
 }
 
+/// Writes `rows`, which come by key, into new files.
+pub async fn write(engine: &Engine, layout: &Layout, rows: mpsc::Receiver<Result<RecordBatch>>) -> Result<Vec<Add>> {
+    let rows = futures::stream::unfold(rows, |mut rows| async move {
+        let batch = rows.recv().await?;
+        Some((batch.map_err(DataFusionError::from), rows))
+    });
+    write_by_key(engine, layout, Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&layout.schema), rows))).await
+}
+
+async fn write_by_key(engine: &Engine, layout: &Layout, rows: SendableRecordBatchStream) -> Result<Vec<Add>> {
+    let mut writer = Writer::new(layout);
+    if layout.partition_by.is_empty() {
+        writer.write_all(rows).await?;
+    } else {
+        writer.write_sorted(engine.session().read_table(once(rows)?)?).await?;
+    }
+    writer.close().await
+}
+
 /// A stream as a table that can be read once.
-fn once(rows: SendableRecordBatchStream) -> Result<Arc<StreamingTable>> {
+pub fn once(rows: SendableRecordBatchStream) -> Result<Arc<StreamingTable>> {
     let schema = rows.schema();
     let stream = Arc::new(Once { schema: Arc::clone(&schema), rows: Mutex::new(Some(rows)) });
     Ok(Arc::new(StreamingTable::try_new(schema, vec![stream])?))

@@ -23,6 +23,7 @@ use crate::lake::table::Table;
 pub struct Located {
     pub rows: Rows,
     pub changes: RoaringTreemap,
+    /// None unless they are asked for: they take more memory than the rest.
     pub addresses: Vec<Address>,
 }
 
@@ -38,7 +39,13 @@ pub struct Address {
 ///
 /// Reads the key columns alone, and only of files whose bounds allow one of the keys. A hash table cannot spill, so the
 /// keys are taken in slices that fit the memory (E-8); what is located is united before the one commit.
-pub async fn locate(engine: &Engine, table: &Table, key: &[String], keys: &RecordBatch) -> Result<Located> {
+pub async fn locate(
+    engine: &Engine,
+    table: &Table,
+    key: &[String],
+    keys: &RecordBatch,
+    addresses: bool,
+) -> Result<Located> {
     let mut located = Located::default();
     let rows_at_once = rows_of(keys, engine.memory() / SLICES);
     let mut first = 0;
@@ -48,7 +55,7 @@ pub async fn locate(engine: &Engine, table: &Table, key: &[String], keys: &Recor
         let candidates = candidates(table, key, &slice)?;
         if !candidates.is_empty() {
             let target = Scan::new(table, candidates).await?.with_addresses();
-            join(engine, target, key, slice, &mut located).await?;
+            join(engine, target, key, slice, addresses, &mut located).await?;
         }
     }
     Ok(located)
@@ -62,7 +69,14 @@ fn rows_of(keys: &RecordBatch, bytes: usize) -> usize {
     (bytes / row.max(1)).max(1024)
 }
 
-async fn join(engine: &Engine, target: Scan, key: &[String], keys: RecordBatch, located: &mut Located) -> Result<()> {
+async fn join(
+    engine: &Engine,
+    target: Scan,
+    key: &[String],
+    keys: RecordBatch,
+    addresses: bool,
+    located: &mut Located,
+) -> Result<()> {
     let session = engine.session();
     session.register_table("target", Arc::new(ScanProvider(target)))?;
     session.register_table("changes", Arc::new(MemTable::try_new(keys.schema(), vec![vec![keys]])?))?;
@@ -79,7 +93,9 @@ async fn join(engine: &Engine, target: Scan, key: &[String], keys: RecordBatch, 
             let (file, row) = address.ok_or_else(|| Error::definite("locate gave an address that is none"))?;
             located.rows.entry(file).or_default().insert(row);
             located.changes.insert(*change);
-            located.addresses.push(Address { change: *change, file, row });
+            if addresses {
+                located.addresses.push(Address { change: *change, file, row });
+            }
         }
     }
     Ok(())

@@ -1,24 +1,38 @@
 //! How a batch of changes becomes the actions of one commit: [`net`](net::net) → [`locate`](locate::locate) →
-//! [`rewrite`](rewrite::rewrite); and how a full load becomes a new table ([`load`](load::load)).
+//! [`complete`](complete::complete) → [`rewrite`](rewrite::rewrite) or [`mark`](vectors::mark) and
+//! [`append`](write::append); and how a full load becomes a new table ([`load`](load::load)).
+//!
+//! A batch that does not fit the [`memory`] is sorted by key, spilling to disk, and goes the same way part by part.
 
+pub mod complete;
 pub mod load;
 pub mod locate;
+pub mod memory;
 pub mod net;
+pub mod order;
 pub mod rewrite;
 mod row_groups;
-pub mod soft;
+pub mod upserts;
 pub mod vectors;
 pub mod write;
 
-use deltalake::kernel::Action;
+use deltalake::kernel::{Action, Add};
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use roaring::RoaringTreemap;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
-use crate::dms::reading::ChangeRows;
+use crate::dms::changes::ChangeRows;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::lake::TableType;
+use crate::lake::scan::Rows;
 use crate::lake::table::Table;
-use net::Net;
+use complete::Completed;
+use memory::Held;
+use net::{Net, Outcome, Values};
+use upserts::Upserts;
 use write::Layout;
 
 /// What becomes of the changes of one commit. They add up: `read = inserted + updated + deleted + netted_away +
@@ -33,8 +47,24 @@ pub struct Counts {
     pub netted_away: u64,
     /// Deletes of rows that are not there.
     pub absent_deletes: u64,
+    /// Rows that an update of their key took away; the update itself counts by the row it left behind.
+    pub key_updates: u64,
     pub files_added: u64,
     pub files_removed: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: Counts) {
+        self.read += other.read;
+        self.inserted += other.inserted;
+        self.updated += other.updated;
+        self.deleted += other.deleted;
+        self.netted_away += other.netted_away;
+        self.absent_deletes += other.absent_deletes;
+        self.key_updates += other.key_updates;
+        self.files_added += other.files_added;
+        self.files_removed += other.files_removed;
+    }
 }
 
 /// Data to commit, and what it stands for.
@@ -61,54 +91,129 @@ pub enum SameKey {
     Refuse,
 }
 
-/// Merges `changes`, which are in the order of the source, into `table`.
+/// Merges `changes`, which come in the order of the source, into `table`.
 pub async fn merge(
     engine: &Engine,
     table: &Table,
     layout: &Layout,
-    changes: Vec<ChangeRows>,
+    changes: BoxStream<'static, Result<ChangeRows>>,
     same_key: SameKey,
 ) -> Result<Merged> {
-    let net = net::net(engine, layout, changes).await?;
-    let located = locate::locate(engine, table, &layout.key, &net.keys).await?;
-    if same_key == SameKey::Refuse && (net.netted_away > 0 || !located.changes.is_empty()) {
-        return Err(load::double_key_across_runs(layout, &net, &located.changes)?);
-    }
-    let counts = count(&net, &located.changes);
-    let mut upserts = net.upserts;
-    if layout.keeps_deleted() {
-        let deleted = soft::deleted_rows(engine, table, layout, &located, &net.bare).await?;
-        if !deleted.is_empty() {
-            upserts.extend(deleted);
-            upserts = net::sorted(layout, &upserts)?;
+    let step = Step { engine, table, layout, same_key };
+    match memory::hold(engine, changes).await? {
+        Held::All(changes, _reserved) => {
+            let Part { located, upserts, counts } = step.part(changes).await?;
+            step.finish(located, &upserts, counts, vec![]).await
+        }
+        Held::First(first, rest) => {
+            let mut total = (Rows::new(), Counts::default());
+            let parts = memory::by_key(engine, layout, first, rest)?;
+            let added = step.write_parts(parts, &mut total).await?;
+            step.finish(total.0, &Upserts::default(), total.1, added).await
         }
     }
-    let (mut actions, added) = match layout.table_type {
-        TableType::CopyOnWrite => {
-            let added = rewrite::rewrite(engine, table, layout, &located.rows, upserts).await?;
-            let removed = located.rows.keys().map(|&file| Action::Remove(table.files[file].remove_action(true)));
-            (removed.collect::<Vec<_>>(), added)
-        }
-        TableType::MergeOnRead => {
-            tokio::try_join!(vectors::mark(table, &located.rows), write::append(layout, upserts, engine.threads()))?
-        }
-    };
-    let vectors = actions.iter().any(|action| matches!(action, Action::Add(_)));
-    actions.extend(added.into_iter().map(Action::Add));
-    let of_kind = |is: fn(&Action) -> bool| actions.iter().filter(|action| is(action)).count() as u64;
-    let counts = Counts {
-        files_added: of_kind(|action| matches!(action, Action::Add(_))),
-        files_removed: of_kind(|action| matches!(action, Action::Remove(_))),
-        ..counts
-    };
-    Ok(Merged { actions, counts, vectors })
 }
 
-fn count(net: &Net, located: &RoaringTreemap) -> Counts {
+/// What merging a batch is about.
+struct Step<'a> {
+    engine: &'a Engine,
+    table: &'a Table,
+    layout: &'a Layout,
+    same_key: SameKey,
+}
+
+/// What becomes of some of a batch's keys, with all changes of each.
+struct Part {
+    located: Rows,
+    upserts: Upserts,
+    counts: Counts,
+}
+
+impl Step<'_> {
+    async fn part(&self, changes: Vec<ChangeRows>) -> Result<Part> {
+        let (layout, threads) = (self.layout.clone(), self.engine.threads());
+        let net = spawn_blocking(move || net::net(&layout, changes, threads)).await??;
+        let addresses = !net.partial.is_empty();
+        let located = locate::locate(self.engine, self.table, &self.layout.key, &net.keys, addresses).await?;
+        if self.same_key == SameKey::Refuse && (net.netted_away > 0 || !located.changes.is_empty()) {
+            return Err(load::double_key_across_runs(self.layout, &net, &located.changes)?);
+        }
+        let completed = complete::complete(self.engine, self.table, self.layout, &net, &located).await?;
+        let counts = count(&net, &located.changes, &completed);
+        let upserts = Upserts::new(self.layout, net, completed, threads)?;
+        Ok(Part { located: located.rows, upserts, counts })
+    }
+
+    /// Merges a batch that is too large for the memory part by part, and writes the rows that it leaves behind.
+    async fn write_parts(
+        &self,
+        mut parts: BoxStream<'static, Result<Vec<ChangeRows>>>,
+        (located, counts): &mut (Rows, Counts),
+    ) -> Result<Vec<Add>> {
+        let (upserts, rows) = mpsc::channel(1);
+        let merge = async move {
+            while let Some(part) = parts.try_next().await? {
+                let part = self.part(part).await?;
+                counts.add(part.counts);
+                for (file, rows) in part.located {
+                    *located.entry(file).or_default() |= rows;
+                }
+                for batch in part.upserts.chunks(self.layout) {
+                    if upserts.send(batch).await.is_err() {
+                        // the writer has its own error to tell
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        };
+        let ((), added) = tokio::try_join!(merge, load::write(self.engine, self.layout, rows))?;
+        Ok(added)
+    }
+
+    /// The actions of the commit.
+    async fn finish(&self, located: Rows, upserts: &Upserts, counts: Counts, written: Vec<Add>) -> Result<Merged> {
+        let (table, layout) = (self.table, self.layout);
+        let (mut actions, added) = match layout.table_type {
+            TableType::CopyOnWrite => {
+                let added = rewrite::rewrite(self.engine, table, layout, &located, upserts).await?;
+                let removed = located.keys().map(|&file| Action::Remove(table.files[file].remove_action(true)));
+                (removed.collect::<Vec<_>>(), added)
+            }
+            TableType::MergeOnRead => {
+                let append = write::append(layout, upserts, self.engine.threads());
+                tokio::try_join!(vectors::mark(table, &located), append)?
+            }
+        };
+        let vectors = actions.iter().any(|action| matches!(action, Action::Add(_)));
+        actions.extend(written.into_iter().chain(added).map(Action::Add));
+        let of_kind = |is: fn(&Action) -> bool| actions.iter().filter(|action| is(action)).count() as u64;
+        let counts = Counts {
+            files_added: of_kind(|action| matches!(action, Action::Add(_))),
+            files_removed: of_kind(|action| matches!(action, Action::Remove(_))),
+            ..counts
+        };
+        Ok(Merged { actions, counts, vectors })
+    }
+}
+
+/// A key update counts by its new row; the row that it takes away counts as nothing of its own.
+fn count(net: &Net, located: &RoaringTreemap, completed: &Completed) -> Counts {
+    let deletes = &net.deletes - &net.moved;
     let outcomes = net.read - net.netted_away;
-    let deleted = net.deletes.intersection_len(located);
-    let updated = located.len() - deleted;
-    let absent_deletes = net.bare.changes.iter().filter(|change| !located.contains(**change)).count() as u64;
+    let deleted = deletes.intersection_len(located);
+    let updated = (located - &net.moved).len() - deleted;
+    // a delete of a row that is not there changes nothing, unless its row is in the batch and stays, marked
+    let kept = |outcome: &&Outcome| match outcome.values {
+        Values::Change(_) => deletes.contains(outcome.change as u64),
+        Values::Partial(number) => completed.numbers[number].is_some() && deletes.contains(outcome.change as u64),
+    };
+    let some_are_kept = net.outcomes.len() as u64 + net.deletes.len() > net.keys.num_rows() as u64;
+    let kept: RoaringTreemap = match some_are_kept {
+        true => net.outcomes.iter().filter(kept).map(|outcome| outcome.change as u64).collect(),
+        false => RoaringTreemap::new(),
+    };
+    let absent_deletes = (&deletes - located - kept).len();
     let inserted = outcomes - updated - deleted - absent_deletes;
     Counts {
         read: net.read,
@@ -117,6 +222,7 @@ fn count(net: &Net, located: &RoaringTreemap) -> Counts {
         deleted,
         netted_away: net.netted_away,
         absent_deletes,
+        key_updates: net.moved.intersection_len(located),
         ..Counts::default()
     }
 }

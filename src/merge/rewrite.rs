@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
 use datafusion::datasource::MemTable;
 use deltalake::kernel::Add;
 use futures::{StreamExt, TryStreamExt};
 
 use super::row_groups;
+use super::upserts::Upserts;
 use super::write::{self, Layout, Writer};
 use crate::engine::Engine;
 use crate::error::Result;
@@ -25,13 +25,12 @@ pub async fn rewrite(
     table: &Table,
     layout: &Layout,
     located: &Rows,
-    upserts: Vec<RecordBatch>,
+    upserts: &Upserts,
 ) -> Result<Vec<Add>> {
     let mut touched: Vec<_> = located.keys().copied().collect();
     touched.sort_unstable();
     let old_bytes: i64 = touched.iter().map(|&file| table.files[file].size()).sum();
-    let new_bytes: usize = upserts.iter().map(RecordBatch::get_array_memory_size).sum();
-    let bytes = u64::try_from(old_bytes).unwrap_or_default() + new_bytes as u64;
+    let bytes = u64::try_from(old_bytes).unwrap_or_default() + upserts.bytes() as u64;
     if !touched.is_empty() && bytes <= SMALL {
         return together(engine, table, layout, located, touched, upserts).await;
     }
@@ -52,12 +51,13 @@ async fn together(
     layout: &Layout,
     located: &Rows,
     touched: Vec<usize>,
-    upserts: Vec<RecordBatch>,
+    upserts: &Upserts,
 ) -> Result<Vec<Add>> {
     let kept = Scan::new(table, touched).await?.without(located);
     let session = engine.session();
     let mut rows = session.read_table(Arc::new(ScanProvider(kept)))?;
-    if !upserts.is_empty() {
+    if upserts.count() > 0 {
+        let upserts = upserts.chunks(layout).collect::<Result<_>>()?;
         let new = MemTable::try_new(Arc::clone(&layout.schema), vec![upserts])?;
         rows = rows.union(session.read_table(Arc::new(new))?)?;
     }

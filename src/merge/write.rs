@@ -24,6 +24,7 @@ use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use uuid::Uuid;
 
+use super::upserts::Upserts;
 use crate::dms::metadata::MetadataColumn;
 use crate::error::{Error, Result};
 use crate::lake::TableType;
@@ -53,17 +54,16 @@ pub struct Layout {
 /// Rows in memory of at least this many bytes are worth a file of their own.
 const SHARE_BYTES: usize = 32 << 20;
 
-/// Writes rows that are sorted by partition into files of their own, at most `threads` at once.
-pub async fn append(layout: &Layout, rows: Vec<RecordBatch>, threads: usize) -> Result<Vec<Add>> {
-    let bytes: usize = rows.iter().map(RecordBatch::get_array_memory_size).sum();
-    let shares = (bytes / SHARE_BYTES).clamp(1, threads.max(1));
-    let share = rows.len().div_ceil(shares).max(1);
-    let writes = rows.chunks(share).map(|rows| {
-        let (layout, rows) = (layout.clone(), rows.to_vec());
+/// Writes `rows` into files of their own, at most `threads` at once.
+pub async fn append(layout: &Layout, rows: &Upserts, threads: usize) -> Result<Vec<Add>> {
+    let shares = (rows.bytes() / SHARE_BYTES).clamp(1, threads.max(1));
+    let share = rows.count().div_ceil(shares).max(1);
+    let writes = (0..rows.count()).step_by(share).map(|start| {
+        let (layout, rows) = (layout.clone(), rows.clone());
         tokio::spawn(async move {
             let mut writer = Writer::new(&layout);
-            for batch in rows {
-                writer.write(&batch).await?;
+            for batch in rows.chunks_of(&layout, start..rows.count().min(start + share)) {
+                writer.write(&batch?).await?;
             }
             writer.close().await
         })
@@ -95,6 +95,10 @@ impl Layout {
 
     pub fn key_columns(&self, batch: &RecordBatch) -> Vec<ArrayRef> {
         self.numbers(&self.key).map(|i| Arc::clone(batch.column(i))).collect()
+    }
+
+    pub fn partition_numbers(&self) -> impl Iterator<Item = usize> + '_ {
+        self.numbers(&self.partition_by)
     }
 
     /// The numbers of the columns that rows are sorted by: the partition's, then the key's.
@@ -236,8 +240,7 @@ impl<'a> Writer<'a> {
         if batch.num_rows() == 0 {
             return Ok(vec![]);
         }
-        let columns: Vec<_> =
-            self.layout.numbers(&self.layout.partition_by).map(|i| Arc::clone(batch.column(i))).collect();
+        let columns: Vec<_> = self.layout.partition_numbers().map(|i| Arc::clone(batch.column(i))).collect();
         if columns.is_empty() {
             return Ok(std::iter::once(0..batch.num_rows()).collect());
         }
@@ -245,7 +248,7 @@ impl<'a> Writer<'a> {
     }
 
     fn partition_of(&self, rows: &RecordBatch) -> Result<Vec<ScalarValue>> {
-        let numbers = self.layout.numbers(&self.layout.partition_by);
+        let numbers = self.layout.partition_numbers();
         Ok(numbers.map(|i| ScalarValue::try_from_array(rows.column(i), 0)).collect::<Result<Vec<_>, _>>()?)
     }
 }

@@ -219,8 +219,10 @@ impl<'a> TableRun<'a> {
     ) -> Result<Outcome> {
         let (definition, layout) = self.defined(opened)?;
         let load_files = files.len() as u64;
-        let (rows, read) = self.reading(&definition).load_rows(files).await?;
-        let merged = merge(self.engine, &opened.table, &layout, rows, same_key(definition.key_is_primary)).await?;
+        let mut incoming = self.reading(&definition).load_rows(files);
+        let merged =
+            merge(self.engine, &opened.table, &layout, incoming.rows(), same_key(definition.key_is_primary)).await?;
+        let read = incoming.read();
         let mut facts = opened.ours.facts.clone();
         facts.load.extend(read.files);
         let position = Position { load_complete: complete, listed: listing.newest(), ..opened.ours.position };
@@ -234,8 +236,9 @@ impl<'a> TableRun<'a> {
 
     async fn changes(&mut self, files: &[RawFile], upto: Stamp, opened: &Opened, listing: &Listing) -> Result<Outcome> {
         let (definition, layout) = self.defined(opened)?;
-        let (rows, read) = self.reading(&definition).changes(files).await?;
-        let merged = merge(self.engine, &opened.table, &layout, rows, SameKey::LaterStays).await?;
+        let mut incoming = self.reading(&definition).changes(files.to_vec());
+        let merged = merge(self.engine, &opened.table, &layout, incoming.rows(), SameKey::LaterStays).await?;
+        let read = incoming.read().counts;
         let position =
             Position { load_complete: true, changes: Some(upto), listed: listing.newest(), ..opened.ours.position };
         let outcome = self.commit(opened, position, merged, None).await?;
@@ -316,6 +319,7 @@ impl<'a> TableRun<'a> {
     fn reading(&self, definition: &Definition) -> Reading {
         Reading {
             store: Arc::clone(&self.job.raw.store),
+            in_flight: self.engine.in_flight().clone(),
             settings: Arc::new(self.job.settings.clone()),
             columns: definition.schema.columns.clone().into(),
             datetime: self.meant.datetime,

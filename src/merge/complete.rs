@@ -1,0 +1,134 @@
+//! Rows of which the batch does not hold every value: the rest is read from the rows that were located.
+//!
+//! They come from updates that leave columns open (CsvNoSupValue, T-A16), and from deletes that leave their row in the
+//! table, marked (`delete = "soft"`): a delete may carry the key alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::compute::interleave;
+use datafusion::arrow::datatypes::{Int32Type, Int64Type};
+use futures::TryStreamExt;
+use lakemerge_source::dms::records::Operation;
+
+use super::locate::Located;
+use super::net::{Net, Partial, Place, gone};
+use super::write::Layout;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::lake::provider::ScanProvider;
+use crate::lake::scan::{FILE, ROW, Rows, Scan};
+use crate::lake::table::Table;
+
+/// The rows of `net.partial`, whole; none for deletes of rows that are not there.
+#[derive(Default)]
+pub struct Completed {
+    pub rows: Option<RecordBatch>,
+    /// For each of `net.partial` its row.
+    pub numbers: Vec<Option<usize>>,
+}
+
+/// Completes the rows of `net`, whose keys were `located`.
+///
+/// # Errors
+/// An update that leaves values open of a row that is not there.
+pub async fn complete(
+    engine: &Engine,
+    table: &Table,
+    layout: &Layout,
+    net: &Net,
+    located: &Located,
+) -> Result<Completed> {
+    if net.partial.is_empty() {
+        return Ok(Completed::default());
+    }
+    let stored = Stored::read(engine, table, layout, &net.partial, located).await?;
+    let (mut numbers, mut found) = (vec![], vec![]);
+    for (partial, place) in net.partial.iter().zip(&stored.places) {
+        if place.is_some() || !partial.sources.contains(&None) {
+            numbers.push(Some(found.len()));
+            found.push((partial, *place));
+            continue;
+        }
+        let (batch, row) = net.changes.place(partial.change);
+        if net.changes.rows[batch].operations[row] != Operation::Delete {
+            return Err(gone(layout, &net.changes, partial.change, &partial.sources));
+        }
+        numbers.push(None);
+    }
+    if found.is_empty() {
+        return Ok(Completed { rows: None, numbers });
+    }
+    let batches: Vec<_> = net.changes.rows.iter().map(|rows| &rows.columns).chain(&stored.batches).collect();
+    let of_table = |(batch, row): Place| (net.changes.rows.len() + batch, row);
+    let columns = (0..layout.schema.fields().len()).map(|column| {
+        let places: Vec<_> = found
+            .iter()
+            .map(|(partial, stored)| match partial.sources.get(column) {
+                Some(None) => stored.map(of_table).unwrap_or_default(),
+                Some(Some(change)) => net.changes.place(*change),
+                // what lakemerge adds tells of the last change
+                None => net.changes.place(partial.change),
+            })
+            .collect();
+        let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+        Ok(interleave(&arrays, &places)?)
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    Ok(Completed { rows: Some(RecordBatch::try_new(Arc::clone(&layout.schema), columns)?), numbers })
+}
+
+/// Rows as they stand in the table.
+struct Stored {
+    batches: Vec<RecordBatch>,
+    /// For each row that is to be completed its place; none if the table does not hold it.
+    places: Vec<Option<Place>>,
+}
+
+impl Stored {
+    async fn read(
+        engine: &Engine,
+        table: &Table,
+        layout: &Layout,
+        partial: &[Partial],
+        located: &Located,
+    ) -> Result<Stored> {
+        let mut stored = Stored { batches: vec![], places: vec![None; partial.len()] };
+        let mut of_base: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (number, partial) in partial.iter().enumerate().filter(|(_, partial)| partial.sources.contains(&None)) {
+            of_base.entry(partial.base).or_default().push(number);
+        }
+        let mut of_address: HashMap<(usize, u64), &[usize]> = HashMap::new();
+        let mut wanted = Rows::new();
+        for address in &located.addresses {
+            if let Some(numbers) = of_base.get(&address.change) {
+                of_address.insert((address.file, address.row), numbers);
+                wanted.entry(address.file).or_default().insert(address.row);
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(stored);
+        }
+        let scan = Scan::new(table, wanted.keys().copied().collect()).await?.only(&wanted)?.with_addresses();
+        let mut rows = engine.session().read_table(Arc::new(ScanProvider(scan)))?.execute_stream().await?;
+        while let Some(batch) = rows.try_next().await? {
+            let column =
+                |name| batch.column_by_name(name).ok_or_else(|| Error::definite(format!("the scan lost {name}")));
+            let (files, numbers) =
+                (column(FILE)?.as_primitive::<Int32Type>(), column(ROW)?.as_primitive::<Int64Type>());
+            for (i, (file, row)) in files.values().iter().zip(numbers.values()).enumerate() {
+                let address = usize::try_from(*file).ok().zip(u64::try_from(*row).ok());
+                let of_row = address.and_then(|address| of_address.get(&address));
+                for &number in
+                    of_row.ok_or_else(|| Error::definite("the scan gave a row that was not asked for"))?.iter()
+                {
+                    stored.places[number] = Some((stored.batches.len(), i));
+                }
+            }
+            let values = batch.project(&(0..layout.schema.fields().len()).collect::<Vec<_>>())?;
+            stored.batches.push(values);
+        }
+        Ok(stored)
+    }
+}
