@@ -20,27 +20,34 @@ pub struct Engine {
     runtime: Arc<RuntimeEnv>,
     /// What changes take that are held until they are merged.
     changes: Arc<dyn MemoryPool>,
+    changes_memory: usize,
     in_flight: InFlight,
     threads: usize,
     memory: usize,
 }
 
 impl Engine {
-    /// DataFusion's operators get half of the memory limit, and changes that are held a quarter; the rest is for what no
+    /// DataFusion's operators and the writers of row groups get half of the memory limit, and changes that are held a quarter; the rest is for what no
     /// pool sees: decoded pages and raw records.
     pub fn new(lake: &Location, memory_limit: usize, threads: usize) -> Result<Engine> {
         // Greedy: a fair pool divides by consumers that may never ask, and can then starve the one that does (T-A26).
         let pool = GreedyMemoryPool::new(memory_limit / 2);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc()?;
         runtime.register_object_store(&lake.store_url()?, Arc::clone(&lake.store));
-        let changes = Arc::new(GreedyMemoryPool::new(memory_limit / 4));
+        let changes_memory = changes_memory(memory_limit);
+        let changes = Arc::new(GreedyMemoryPool::new(changes_memory));
         let in_flight = InFlight::new(memory_limit / RAW);
-        Ok(Engine { runtime, changes, in_flight, threads, memory: memory_limit / 2 })
+        Ok(Engine { runtime, changes, changes_memory, in_flight, threads, memory: memory_limit / 2 })
     }
 
     /// Bytes that DataFusion's operators share.
     pub fn memory(&self) -> usize {
         self.memory
+    }
+
+    /// The pool of DataFusion's operators and of row groups that are being written.
+    pub fn pool(&self) -> Arc<dyn MemoryPool> {
+        Arc::clone(&self.runtime.memory_pool)
     }
 
     /// For raw files that are fetched before their turn.
@@ -51,6 +58,11 @@ impl Engine {
     /// For changes that are held until they are merged; what does not fit is to be spilled.
     pub fn reserve_changes(&self) -> MemoryReservation {
         MemoryConsumer::new("changes").register(&self.changes)
+    }
+
+    /// How many bytes of changes are held at most, over all tables.
+    pub fn changes_memory(&self) -> usize {
+        self.changes_memory
     }
 
     /// Pieces of work that are worth doing at once.
@@ -80,6 +92,15 @@ impl Engine {
             .with_target_partitions(self.threads)
             .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
     }
+}
+
+/// A test may make it small, to see changes spilled without writing many; release builds have no such door.
+fn changes_memory(memory_limit: usize) -> usize {
+    #[cfg(debug_assertions)]
+    if let Some(bytes) = std::env::var("LAKEMERGE_TEST_CHANGES_MEMORY").ok().and_then(|text| text.parse().ok()) {
+        return bytes;
+    }
+    memory_limit / 4
 }
 
 /// `name` as an SQL identifier.

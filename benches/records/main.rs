@@ -136,6 +136,7 @@ impl Ours {
             partition_by: vec![],
             source_columns: schema.columns.len(),
             table_type: TableType::MergeOnRead,
+            memory: job.engine()?.pool(),
         };
         Ok(Ours { layout, schema })
     }

@@ -84,6 +84,7 @@ async fn rewrite(engine: &Engine, table: &Table, ours: &Ours, group: &[usize], d
         partition_by: table.partition_columns.clone(),
         table_type: TableType::CopyOnWrite,
         source_columns: ours.facts.schema.columns.len(),
+        memory: engine.pool(),
     };
     let scan = Scan::new(table, group.to_vec()).await?;
     let rows = engine.session().read_table(Arc::new(ScanProvider(scan)))?;

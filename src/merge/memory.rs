@@ -25,8 +25,8 @@ use crate::error::{Error, Result};
 const OPERATION: &str = "__operation";
 const MOVED: &str = "__moved";
 
-/// A part may take this share of the memory of DataFusion's operators.
-const PARTS: usize = 8;
+/// A part may take this share of the memory for changes: tables share it, and a part's keys and new rows stand beside it.
+const PARTS: usize = 2;
 
 /// The changes of a batch.
 pub enum Held {
@@ -61,13 +61,13 @@ pub fn by_key(
     let mut next = 0;
     let numbered = futures::stream::iter(first.into_iter().map(Ok)).chain(rest).map({
         let schema = Arc::clone(&schema);
-        move |rows| Ok(numbered(&schema, rows?, &mut next)?)
+        move |rows| numbered(&schema, rows?, &mut next)
     });
     let numbered = RecordBatchStreamAdapter::new(Arc::clone(&schema), numbered);
     let order = layout.key.iter().map(String::as_str).chain([CHANGE]).map(|name| ident(name).sort(true, true));
     let order = order.collect();
     let (session, layout) = (engine.session(), layout.clone());
-    let bytes = engine.memory() / PARTS;
+    let bytes = engine.changes_memory() / PARTS;
     let sorted = async move {
         let rows = session.read_table(once(Box::pin(numbered))?)?.sort(order)?.execute_stream().await?;
         Ok::<_, Error>(Parts { rows, layout, bytes, held: vec![], held_bytes: 0 })

@@ -8,6 +8,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::compute::partition;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::logical_expr::SortExpr;
 use datafusion::prelude::{DataFrame, ident};
 use datafusion::scalar::ScalarValue;
@@ -49,6 +50,8 @@ pub struct Layout {
     pub table_type: TableType,
     /// How many of the columns are the source's; those behind them lakemerge adds.
     pub source_columns: usize,
+    /// Where row groups that are being written account for their memory.
+    pub memory: Arc<dyn MemoryPool>,
 }
 
 /// Rows in memory of at least this many bytes are worth a file of their own.
@@ -161,6 +164,19 @@ struct OpenFile {
     path: String,
     partition: Vec<ScalarValue>,
     writer: AsyncArrowWriter<BufWriter>,
+    reserved: MemoryReservation,
+}
+
+impl OpenFile {
+    /// Writes `rows`; a row group for which there is no more memory ends early.
+    async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.writer.write(rows).await?;
+        if self.reserved.try_resize(self.writer.memory_size()).is_err() {
+            self.writer.flush().await?;
+            self.reserved.resize(self.writer.memory_size());
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Writer<'a> {
@@ -183,7 +199,7 @@ impl<'a> Writer<'a> {
             let columns = self.columns.iter().map(|&i| Arc::clone(slice.column(i))).collect();
             let slice = RecordBatch::try_new(Arc::clone(&self.file_schema), columns)?;
             if let Some(file) = &mut self.open {
-                file.writer.write(&slice).await?;
+                file.write(&slice).await?;
                 if file.writer.bytes_written() + file.writer.in_progress_size() >= FILE_BYTES {
                     self.finish_file().await?;
                 }
@@ -233,7 +249,8 @@ impl<'a> Writer<'a> {
         // without the Arrow schema in the footer older readers find nothing there that they refuse
         let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
         let writer = AsyncArrowWriter::try_new_with_options(object, Arc::clone(&self.file_schema), options)?;
-        Ok(OpenFile { path, partition, writer })
+        let reserved = MemoryConsumer::new("row group").register(&self.layout.memory);
+        Ok(OpenFile { path, partition, writer, reserved })
     }
 
     fn partitions(&self, batch: &RecordBatch) -> Result<Vec<Range<usize>>> {

@@ -313,6 +313,7 @@ impl<'a> TableRun<'a> {
             partition_by: definition::partition_names(&self.meant, &definition.schema),
             table_type: self.meant.table_type,
             source_columns: definition.schema.columns.len(),
+            memory: self.engine.pool(),
         })
     }
 

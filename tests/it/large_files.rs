@@ -46,3 +46,63 @@ fn untouched_row_groups_are_copied_and_touched_ones_lose_just_their_rows() {
         assert_eq!(rows, [row(["299000", "new"])], "{engine}");
     }
 }
+
+#[test]
+fn a_change_file_beyond_the_memory_is_merged_in_parts() {
+    let columns = [("id", "int(11) NOT NULL"), ("region", "varchar(8) DEFAULT NULL"), ("text", "varchar(80)")];
+    let number = |id: u32| id.to_string();
+    fn texts(row: &[String; 3]) -> [&str; 3] {
+        row.each_ref().map(String::as_str)
+    }
+    for (lake, table, soft) in [
+        ("table_type = \"copy-on-write\"", Table::new("shop.wide", &columns), false),
+        ("table_type = \"merge-on-read\"", Table::new("shop.wide", &columns).partitioned_by(&["region"]), false),
+        ("table_type = \"merge-on-read\"", Table::new("shop.wide", &columns), true),
+    ] {
+        let rows = |ids: std::ops::Range<u32>, text: &'static str| {
+            ids.map(move |id| [number(id), if id % 2 == 0 { "even" } else { "odd" }.to_owned(), text.to_owned()])
+        };
+        let mut site = Site::local();
+        site.declare(&[&table]);
+        site.edit("lakemerge.toml", "[lake]\n", &format!("[lake]\n{lake}\n"));
+        if soft {
+            site.edit("lakemerge.toml", "[[table]]\n", "[[table]]\ndelete = \"soft\"\n");
+        }
+        site.load(&table, 1, &rows(0..50_000, "loaded").map(|values| row(texts(&values))).collect::<Vec<_>>());
+        site.run();
+
+        // 40,000 updates of which half are deleted again, out of order, and 10,000 inserts
+        let mut random = Random::seeded(3);
+        let mut updates: Vec<_> = rows(10_000..50_000, "updated").map(|values| update(texts(&values))).collect();
+        random.shuffle(&mut updates);
+        let mut deletes: Vec<_> = rows(10_000..30_000, "x").map(|values| delete(texts(&values))).collect();
+        random.shuffle(&mut deletes);
+        let changes: Vec<_> = updates
+            .into_iter()
+            .chain(deletes)
+            .chain(rows(50_000..60_000, "new").map(|values| insert(texts(&values))))
+            .collect();
+        site.changes(&table, &stamp(0), &changes);
+        site.extra_env = vec![("LAKEMERGE_TEST_CHANGES_MEMORY".into(), "1000000".into())];
+        let report = site.run().table(&table);
+        let counts = ["commits", "read", "inserted", "updated", "deleted", "netted_away"].map(|name| &report[name]);
+        assert_eq!(counts, [1, 70_000, 10_000, 20_000, 20_000, 20_000], "{report:#}");
+
+        let live = if soft { "WHERE NOT coalesce(_deleted, false)" } else { "" };
+        let found = site.query(&format!(
+            "SELECT text, region, count(*) AS n, sum(id) AS s FROM shop.wide {live} GROUP BY text, region ORDER BY 1, 2"
+        ));
+        let found: Vec<_> =
+            found.iter().map(|row| format!("{} {} {} {}", row["text"], row["region"], row["n"], row["s"])).collect();
+        let expected = ["loaded", "new", "updated"].into_iter().zip([0..10_000, 50_000..60_000, 30_000..50_000]);
+        let expected: Vec<_> = expected
+            .flat_map(|(text, ids): (_, std::ops::Range<u64>)| {
+                [("even", 0), ("odd", 1)].map(|(region, rest)| {
+                    let ids: Vec<_> = ids.clone().filter(|id| id % 2 == rest).collect();
+                    format!("\"{text}\" \"{region}\" {} {}", ids.len(), ids.iter().sum::<u64>())
+                })
+            })
+            .collect();
+        assert_eq!(found, expected, "{lake}, soft {soft}");
+    }
+}

@@ -37,6 +37,30 @@ fn the_net_of_a_batch_equals_its_changes_one_by_one() {
 }
 
 #[test]
+fn a_batch_that_does_not_fit_the_memory_is_still_one_commit_with_the_same_rows() {
+    for seed in [0, 1, 2, 3, 4, 5, Random::fresh_seed("memory")] {
+        let workload = Workload::random(seed);
+        let mut site = site_for(&workload, "");
+        if seed.is_multiple_of(2) {
+            site.edit("lakemerge.toml", "[lake]\n", "[lake]\ntable_type = \"merge-on-read\"\n");
+        }
+        workload.write_load(&site);
+        site.run();
+        for (stamp, changes) in &workload.files {
+            site.changes(&workload.table, stamp, changes);
+        }
+        site.extra_env = vec![("LAKEMERGE_TEST_CHANGES_MEMORY".into(), "200".into())];
+        let report = site.run().table(&workload.table);
+        assert_eq!(report["commits"], 1, "seed {seed}: {report:#}");
+        assert_same(&site.rows(&workload.table), &workload.outcome(), &format!("seed {seed}"));
+        let number = |name: &str| report[name].as_u64().unwrap();
+        let skipped = report["skipped"].as_array().unwrap().iter().map(|s| s["rows"].as_u64().unwrap()).sum::<u64>();
+        let told = ["inserted", "updated", "deleted", "netted_away"].map(number).iter().sum::<u64>() + skipped;
+        assert_eq!(number("read"), told, "seed {seed}: {report:#}");
+    }
+}
+
+#[test]
 fn other_engines_read_the_same_rows() {
     for seed in 0..6 {
         let workload = Workload::random(seed);
