@@ -42,6 +42,7 @@ pub struct Job {
     datetime: DatetimeAs,
     table_type: TableType,
     keep_vanished: bool,
+    rewrite_types: bool,
     tables: BTreeMap<TableName, TableJob>,
 }
 
@@ -56,6 +57,8 @@ pub struct TableJob {
     pub table_type: TableType,
     /// True if raw files that are gone mean nothing.
     pub keep_vanished: bool,
+    /// True if a column's new type may rewrite the table.
+    pub rewrite_types: bool,
     /// Columns beside the source's, in order; `_deleted` among them means that deleted rows stay.
     pub metadata: Vec<MetadataColumn>,
 }
@@ -116,6 +119,7 @@ impl Job {
             datetime,
             table_type: table_type(config.lake.table_type),
             keep_vanished: source.on_vanished == Some(config::OnVanished::Keep),
+            rewrite_types: source.on_type_change == Some(config::OnTypeChange::Rewrite),
             tables: tables(config, datetime)?,
         })
     }
@@ -129,6 +133,7 @@ impl Job {
             datetime: self.datetime,
             table_type: self.table_type,
             keep_vanished: self.keep_vanished,
+            rewrite_types: self.rewrite_types,
             metadata: vec![],
         })
     }
@@ -252,6 +257,7 @@ fn tables(config: &Config, datetime_of_all: DatetimeAs) -> Result<BTreeMap<Table
             table_type: table_type(table.table_type.or(config.lake.table_type)),
             metadata: metadata_columns(table).map_err(|e| e.at(&place))?,
             keep_vanished: table.on_vanished.or(config.source.on_vanished) == Some(config::OnVanished::Keep),
+            rewrite_types: table.on_type_change.or(config.source.on_type_change) == Some(config::OnTypeChange::Rewrite),
         };
         if tables.insert(name, job).is_some() {
             return Err(Error::usage(format!("{place} stands twice")));
@@ -269,21 +275,17 @@ fn create_tables(config: &Config, file: &str) -> Result<Vec<CreateTable>> {
 /// A setting that changes the outcome and is not carried out is refused by name: to ignore it would be silent.
 fn refuse_what_is_not_carried_out(config: &Config) -> Result<()> {
     let source = &config.source;
-    let of_all =
-        ("source".to_string(), (source.on_bad_record, source.on_vanished, source.on_type_change, source.on_ddl));
+    let of_all = ("source".to_string(), (source.on_bad_record, source.on_vanished, source.on_ddl));
     let of_tables = config.tables.iter().map(|table| {
-        let policies = (table.on_bad_record, table.on_vanished, table.on_type_change, table.on_ddl);
+        let policies = (table.on_bad_record, table.on_vanished, table.on_ddl);
         (format!("[[table]] {}", table.name), policies)
     });
-    for (place, (bad_record, vanished, type_change, ddl)) in std::iter::once(of_all).chain(of_tables) {
+    for (place, (bad_record, vanished, ddl)) in std::iter::once(of_all).chain(of_tables) {
         if let Some(value) = bad_record.filter(|v| *v != config::OnBadRecord::Stop) {
             return Err(not_yet("on_bad_record", value).at(place));
         }
         if let Some(value) = vanished.filter(|v| *v == config::OnVanished::Truncate) {
             return Err(not_yet("on_vanished", value).at(place));
-        }
-        if let Some(value) = type_change.filter(|v| *v != config::OnTypeChange::Stop) {
-            return Err(not_yet("on_type_change", value).at(place));
         }
         if let Some(value) = ddl.filter(|v| *v != config::OnDdl::Stop) {
             return Err(not_yet("on_ddl", value).at(place));

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 /// As many columns as other writers keep statistics of by default.
 const STATISTICS_COLUMNS: usize = 32;
 
+const STATISTICS: &str = "delta.dataSkippingStatsColumns";
 const VECTORS: &str = "delta.enableDeletionVectors";
 
 /// The metadata and protocol under which `table` may have deletion vectors.
@@ -74,7 +75,7 @@ pub fn metadata(schema: &Schema, partition_by: &[String], facts: &Facts) -> Resu
     let columns = statistics_columns(schema, partition_by, &facts.key);
     if columns.len() < schema.fields().len() - partition_by.len() {
         let names: Vec<_> = columns.iter().map(|name| quoted(name)).collect();
-        configuration.insert("delta.dataSkippingStatsColumns".to_string(), names.join(","));
+        configuration.insert(STATISTICS.to_string(), names.join(","));
     }
     Ok(new_metadata(&delta_schema(schema)?, partition_by, configuration)?)
 }
@@ -91,6 +92,17 @@ pub fn replaced(table: &Table, schema: &Schema, metadata: Metadata) -> Result<Ve
     let mut actions = vec![Action::Metadata(metadata)];
     actions.extend(united(table.snapshot.protocol(), &protocol(schema)?)?.map(Action::Protocol));
     Ok(actions)
+}
+
+/// The actions that give `table` other columns; what its configuration says beside that stays.
+pub fn evolved(table: &Table, schema: &Schema, partition_by: &[String], facts: &Facts) -> Result<Vec<Action>> {
+    let mut evolved = metadata(schema, partition_by, facts)?;
+    for (key, value) in table.snapshot.metadata().configuration() {
+        if key != STATISTICS && !evolved.configuration().contains_key(key) {
+            evolved = evolved.add_config_key(key.clone(), value.clone())?;
+        }
+    }
+    replaced(table, schema, evolved)
 }
 
 /// The columns that files carry bounds of: the key first, then the others in order, without the types whose bounds

@@ -80,6 +80,9 @@ pub struct Facts {
     pub key_is_primary: bool,
     /// The source's column definitions.
     pub schema: TableSchema,
+    /// How many columns of the source the oldest records have that may still come, where columns were added since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_fields: Option<usize>,
     pub load: Vec<LoadedFile>,
 }
 

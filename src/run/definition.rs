@@ -2,21 +2,25 @@
 
 use datafusion::arrow::datatypes::Schema;
 use deltalake::kernel::Action;
-use lakemerge_source::schema::TableSchema;
+use lakemerge_source::schema::{Column, TableSchema};
 
+use super::evolve::{Evolution, FoundBy, needs_rewrite};
 use crate::error::{Error, Result};
 use crate::job::{Definition, TableJob};
 use crate::lake::create;
 use crate::lake::position::Facts;
 use crate::lake::table::Table;
 
-/// The configuration must still mean the table that is there, whose log says `facts`.
-pub fn check(table: &Table, facts: &Facts, configured: &TableJob) -> Result<()> {
+/// The configuration must still mean the table that is there, whose log says `facts`, or one that it can evolve to.
+pub fn check(table: &Table, facts: &Facts, configured: &TableJob, found_by: FoundBy) -> Result<Option<Evolution>> {
     let remedy =
         format!("--reload {} rebuilds the table as configured, from a full load that the task wrote since", table.name);
     let meant = configured.definition(&table.name, Some(&facts.schema))?;
-    if meant.schema.columns != facts.schema.columns {
-        return Err(Error::definite(format!("{}; {remedy}", difference(&facts.schema, &meant.schema))));
+    let arrow = |column: &Column| column.sql_type.arrow(configured.datetime);
+    let evolution = Evolution::between(&facts.schema, &meant.schema, arrow, found_by)
+        .map_err(|difference| Error::definite(format!("{difference}; {remedy}")))?;
+    if let Some(error) = evolution.as_ref().and_then(needs_rewrite).filter(|_| !configured.rewrite_types) {
+        return Err(error.so(format!("or {remedy}")));
     }
     if key_names(&meant) != facts.key {
         let (was, is) = (facts.key.join(", "), key_names(&meant).join(", "));
@@ -32,10 +36,10 @@ pub fn check(table: &Table, facts: &Facts, configured: &TableJob) -> Result<()> 
     let types = |schema: &Schema| -> Vec<_> {
         schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect()
     };
-    if types(&table.schema) != types(&configured.arrow(&meant.schema)) {
+    if types(&table.schema) != types(&configured.arrow(&facts.schema)) {
         return Err(Error::definite(format!("the table's columns or their types are not those configured; {remedy}")));
     }
-    Ok(())
+    Ok(evolution)
 }
 
 /// The table's new metadata and protocol, where facts change or its first vectors come.
@@ -66,24 +70,4 @@ pub fn key_names(definition: &Definition) -> Vec<String> {
 pub fn partition_names(meant: &TableJob, schema: &TableSchema) -> Vec<String> {
     let names = meant.partition_by.iter();
     names.filter_map(|name| schema.position_of(name)).map(|i| schema.columns[i].name.clone()).collect()
-}
-
-/// What differs between the columns of the table and those of the configuration.
-fn difference(table: &TableSchema, configured: &TableSchema) -> String {
-    for column in &configured.columns {
-        match table.columns.iter().find(|c| c.name == column.name) {
-            None => return format!("the configured schema has a column {} that the table has not", column.name),
-            Some(c) if c.sql_type != column.sql_type => {
-                return format!(
-                    "column {} is {} in the table and {} in the configured schema",
-                    c.name, c.sql_type, column.sql_type
-                );
-            }
-            Some(_) => {}
-        }
-    }
-    match table.columns.iter().find(|c| !configured.columns.iter().any(|column| column.name == c.name)) {
-        Some(column) => format!("the table has a column {} that the configured schema has not", column.name),
-        None => "the columns of the table and of the configured schema differ in order or nullability".to_string(),
-    }
 }

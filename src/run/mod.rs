@@ -1,6 +1,7 @@
 //! `run`: every table of the job, one step after the other until nothing is left to do.
 
 mod definition;
+mod evolve;
 mod notes;
 mod table;
 

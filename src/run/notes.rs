@@ -55,9 +55,10 @@ impl TableRun<'_> {
             key: definition::key_names(&meant),
             key_is_primary: meant.key_is_primary,
             schema: meant.schema,
+            least_fields: None,
             load: vec![],
         };
-        definition::check(&table, &facts, &self.meant)?;
+        definition::check(&table, &facts, &self.meant, self.found_by())?;
         let metadata = create::with_facts(table.snapshot.metadata(), &facts)?;
         let position = Position { load_complete: true, ..Position::default() };
         let commit = Commit { actions: vec![Action::Metadata(metadata)], position, facts: json!({ "step": "adopt" }) };

@@ -13,6 +13,7 @@ use lakemerge_source::schema::TableSchema;
 use serde_json::json;
 
 use super::definition;
+use super::evolve::{Evolution, FoundBy};
 use crate::dms::listing::{self, Listing, RawFile};
 use crate::dms::next::{self, Next, Reached, Wishes};
 use crate::dms::reading::{self, ReadCounts, Reading};
@@ -34,7 +35,7 @@ const RACES: u32 = 50;
 /// The work on one table.
 pub struct TableRun<'a> {
     pub(super) job: &'a Job,
-    engine: &'a Engine,
+    pub(super) engine: &'a Engine,
     lake: &'a Lake,
     pub(super) name: TableName,
     pub(super) meant: TableJob,
@@ -46,6 +47,8 @@ pub struct TableRun<'a> {
 pub(super) struct Opened {
     pub table: Table,
     pub ours: Ours,
+    /// Where the configuration has other columns than the table.
+    pub evolution: Option<Evolution>,
 }
 
 impl<'a> TableRun<'a> {
@@ -67,20 +70,17 @@ impl<'a> TableRun<'a> {
         let mut races = 0;
         loop {
             let opened = self.open().await?;
+            if let Some((opened, evolution)) = opened.as_ref().and_then(|o| Some((o, o.evolution.as_ref()?))) {
+                races = lost(self.evolve(evolution, opened).await?, races).await?;
+                continue;
+            }
             let reached = opened.as_ref().map(|o| Reached { position: o.ours.position, load: &o.ours.facts.load });
             let step = next::next(&listing, reached.as_ref(), &self.wishes)?;
             if step == Next::Nothing {
                 self.conclude(opened.as_ref());
                 return Ok(());
             }
-            match self.step(step, opened, &listing).await? {
-                Outcome::Committed(_) => races = 0,
-                Outcome::Lost if races < RACES => {
-                    races += 1;
-                    tokio::time::sleep(Duration::from_millis(u64::from(races) * 20)).await;
-                }
-                Outcome::Lost => return Err(Error::transient("other writers commit faster than this run can")),
-            }
+            races = lost(self.step(step, opened, &listing).await?, races).await?;
         }
     }
 
@@ -127,10 +127,11 @@ impl<'a> TableRun<'a> {
                 name = self.name
             )));
         }
-        if !self.wishes.reload {
-            definition::check(&table, &ours.facts, &self.meant)?;
-        }
-        Ok(Some(Opened { table, ours }))
+        let evolution = match self.wishes.reload {
+            true => None,
+            false => definition::check(&table, &ours.facts, &self.meant, self.found_by())?,
+        };
+        Ok(Some(Opened { table, ours, evolution }))
     }
 
     async fn step(&mut self, step: Next, opened: Option<Opened>, listing: &Listing) -> Result<Outcome> {
@@ -178,6 +179,7 @@ impl<'a> TableRun<'a> {
             key: layout.key.clone(),
             key_is_primary: definition.key_is_primary,
             schema: definition.schema.clone(),
+            least_fields: None,
             load: loaded.read.files,
         };
         let generation = old.as_ref().map_or(0, |old| old.ours.position.generation + 1);
@@ -267,7 +269,7 @@ impl<'a> TableRun<'a> {
         Ok(outcome)
     }
 
-    fn committed(&mut self, version: u64, position: Position, counts: Counts) {
+    pub(super) fn committed(&mut self, version: u64, position: Position, counts: Counts) {
         self.report.committed(counts);
         self.report.version = Some(version);
         self.report.position = position.changes.map(|stamp| stamp.to_string());
@@ -305,7 +307,12 @@ impl<'a> TableRun<'a> {
         Ok((definition, layout))
     }
 
-    fn layout(&self, definition: &Definition) -> Result<Layout> {
+    /// Columns are found by their names in files that have a header.
+    pub(super) fn found_by(&self) -> FoundBy {
+        if self.job.settings.add_column_name { FoundBy::Name } else { FoundBy::Place }
+    }
+
+    pub(super) fn layout(&self, definition: &Definition) -> Result<Layout> {
         Ok(Layout {
             log: self.lake.log(&self.name)?,
             schema: self.meant.arrow(&definition.schema),
@@ -327,6 +334,18 @@ impl<'a> TableRun<'a> {
             key: definition.key.clone().into(),
             metadata: self.meant.metadata.clone().into(),
         }
+    }
+}
+
+/// How many races in a row are lost, after a pause that lets others go first.
+async fn lost(outcome: Outcome, races: u32) -> Result<u32> {
+    match outcome {
+        Outcome::Committed(_) => Ok(0),
+        Outcome::Lost if races < RACES => {
+            tokio::time::sleep(Duration::from_millis(u64::from(races + 1) * 20)).await;
+            Ok(races + 1)
+        }
+        Outcome::Lost => Err(Error::transient("other writers commit faster than this run can")),
     }
 }
 

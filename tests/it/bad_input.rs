@@ -274,12 +274,7 @@ fn a_partition_or_key_that_cannot_be_is_refused_before_anything_is_written() {
 
 #[test]
 fn a_policy_that_is_not_carried_out_is_refused_by_name() {
-    for policy in [
-        "on_ddl = \"resnapshot\"",
-        "on_type_change = \"rewrite\"",
-        "on_bad_record = \"quarantine\"",
-        "on_vanished = \"truncate\"",
-    ] {
+    for policy in ["on_ddl = \"resnapshot\"", "on_bad_record = \"quarantine\"", "on_vanished = \"truncate\""] {
         let table = Table::new("shop.goods", &[("id", "int(11) NOT NULL")]);
         let site = Site::local();
         site.declare(&[&table]);

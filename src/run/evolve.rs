@@ -1,0 +1,219 @@
+//! The source's columns change: what a table can follow, and how (T-A6, T-A21).
+//!
+//! New columns are added, NULL in the rows that are there. A type that is the same in Delta changes nothing but what the
+//! log says of the source. Any other type needs every value in its new form, in one commit: deltalake can neither read
+//! nor write tables with type widening.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::logical_expr::cast;
+use datafusion::prelude::{Expr, ident};
+use deltalake::kernel::Action;
+use lakemerge_source::schema::{Column, TableSchema};
+use serde_json::json;
+
+use super::table::{Opened, TableRun};
+use crate::error::{At, Error, Result};
+use crate::lake::commit::{Commit, Outcome};
+use crate::lake::create;
+use crate::lake::position::Facts;
+use crate::lake::provider::ScanProvider;
+use crate::lake::scan::Scan;
+use crate::merge::Counts;
+use crate::merge::write::{Layout, Writer};
+
+/// What has happened to a table's columns since its last commit.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Evolution {
+    pub added: Vec<String>,
+    /// Name, type until now, and type from now on, which is another one in Delta too.
+    pub retyped: Vec<(String, String, String)>,
+}
+
+/// How columns are found in the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FoundBy {
+    Name,
+    Place,
+}
+
+impl Evolution {
+    /// What leads from the columns of `table` to those that are `configured`, or `None` if they are the same.
+    ///
+    /// # Errors
+    /// What cannot be followed, in words.
+    pub fn between(
+        table: &TableSchema,
+        configured: &TableSchema,
+        arrow: impl Fn(&Column) -> DataType,
+        found_by: FoundBy,
+    ) -> Result<Option<Evolution>, String> {
+        if table.columns == configured.columns {
+            return Ok(None);
+        }
+        let mut evolution = Evolution::default();
+        for column in &table.columns {
+            let Some(now) = configured.columns.iter().find(|c| c.name == column.name) else {
+                return Err(format!(
+                    "the table has a column {} that the configured schema has not; leave it in the schema, where it is \
+                     NULL from now on",
+                    column.name
+                ));
+            };
+            let (was, is) = (arrow(column), arrow(now));
+            if was == is {
+                continue;
+            }
+            let (old, new) = (column.sql_type.to_string(), now.sql_type.to_string());
+            if was.is_floating() && !is.is_floating() && is != DataType::Utf8 {
+                return Err(format!(
+                    "column {} is {old} in the table and {new} in the configured schema, and no value of the one is \
+                     exactly one of the other",
+                    column.name
+                ));
+            }
+            evolution.retyped.push((column.name.clone(), old, new));
+        }
+        let is_new = |column: &&Column| !table.columns.iter().any(|c| c.name == column.name);
+        evolution.added = configured.columns.iter().filter(is_new).map(|column| column.name.clone()).collect();
+        let kept: Vec<_> = configured.columns.iter().filter(|c| !is_new(c)).map(|c| &c.name).collect();
+        if found_by == FoundBy::Place {
+            if !kept.iter().copied().eq(table.columns.iter().map(|column| &column.name)) {
+                return Err("the columns of the table and of the configured schema differ in their order".to_string());
+            }
+            if let Some(column) = configured.columns.iter().take(kept.len()).find(is_new) {
+                return Err(format!(
+                    "column {} is new and stands before others: without a header (AddColumnName) nothing tells which \
+                     records have it",
+                    column.name
+                ));
+            }
+        }
+        Ok(Some(evolution))
+    }
+}
+
+impl TableRun<'_> {
+    /// Gives the table the columns that are configured, in a commit of its own.
+    pub(super) async fn evolve(&mut self, evolution: &Evolution, opened: &Opened) -> Result<Outcome> {
+        let table = &opened.table;
+        let definition = self.meant.definition(&self.name, Some(&opened.ours.facts.schema))?;
+        let layout = self.layout(&definition)?;
+        let old = &opened.ours.facts;
+        let least_fields = match self.found_by() {
+            FoundBy::Place if !evolution.added.is_empty() => old.least_fields.or(Some(old.schema.columns.len())),
+            _ => old.least_fields,
+        };
+        let facts = Facts { schema: definition.schema.clone(), least_fields, ..old.clone() };
+        let mut actions = create::evolved(table, &layout.schema, &layout.partition_by, &facts)?;
+        let mut counts = Counts::default();
+        if !evolution.retyped.is_empty() {
+            actions.extend(table.files.iter().map(|file| Action::Remove(file.remove_action(true))));
+            let names: Vec<_> = evolution.retyped.iter().map(|(name, _, _)| name.as_str()).collect();
+            let added = self.rewritten(opened, &layout).await.at(|| format!("a new type of {}", names.join(", ")))?;
+            counts.files_added = added.len() as u64;
+            counts.files_removed = table.files.len() as u64;
+            actions.extend(added.into_iter().map(Action::Add));
+        }
+        let of_run = json!({ "step": "evolve", "added": evolution.added.len(), "retyped": evolution.retyped.len() });
+        let commit = Commit { actions, position: opened.ours.position, facts: of_run };
+        let outcome = commit.onto(table).await?;
+        if let Outcome::Committed(version) = outcome {
+            self.committed(version, opened.ours.position, counts);
+            let notes = &mut self.report.notes;
+            notes.extend(evolution.added.iter().map(|name| {
+                format!(
+                    "column {name} is new: rows that no change touches since then have NULL there, whatever its default"
+                )
+            }));
+            notes.extend(
+                evolution
+                    .retyped
+                    .iter()
+                    .map(|(name, was, is)| format!("column {name} was {was} and is {is}; the table was rewritten")),
+            );
+        }
+        Ok(outcome)
+    }
+
+    /// All rows with the columns of `layout`.
+    async fn rewritten(&self, opened: &Opened, layout: &Layout) -> Result<Vec<deltalake::kernel::Add>> {
+        let scan = Scan::all(&opened.table).await?;
+        let rows = self.engine.session().read_table(Arc::new(ScanProvider(scan)))?;
+        let rows = rows.select(in_new_types(&opened.table.schema, &layout.schema))?;
+        let mut writer = Writer::new(layout);
+        writer.write_sorted(rows).await?;
+        writer.close().await
+    }
+}
+
+/// The columns of `new`, each from the column of `old` that has its name, or NULL. A value that has no place in the new
+/// type is an error.
+fn in_new_types(old: &SchemaRef, new: &SchemaRef) -> Vec<Expr> {
+    let column = |field: &Arc<datafusion::arrow::datatypes::Field>| {
+        let value = match old.field_with_name(field.name()) {
+            Ok(_) => ident(field.name()),
+            Err(_) => datafusion::prelude::lit(datafusion::scalar::ScalarValue::Null),
+        };
+        cast(value, field.data_type().clone()).alias(field.name())
+    };
+    new.fields().iter().map(column).collect()
+}
+
+/// The error for a type that the table would have to be rewritten for.
+pub fn needs_rewrite(evolution: &Evolution) -> Option<Error> {
+    let (name, was, is) = evolution.retyped.first()?;
+    Some(Error::definite(format!(
+        "column {name} is {was} in the table and {is} in the configured schema; on_type_change = \"rewrite\" rewrites the \
+         table with the new type"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use lakemerge_source::schema::DatetimeAs;
+
+    use super::*;
+
+    fn schema(columns: &[(&str, &str)]) -> TableSchema {
+        let column = |(name, sql_type): &(&str, &str)| Column {
+            name: (*name).to_string(),
+            sql_type: sql_type.parse().unwrap(),
+            nullable: true,
+        };
+        TableSchema { columns: columns.iter().map(column).collect(), primary_key: vec![] }
+    }
+
+    fn between(table: &[(&str, &str)], now: &[(&str, &str)], found_by: FoundBy) -> Result<Option<Evolution>, String> {
+        let arrow = |column: &Column| column.sql_type.arrow(DatetimeAs::default());
+        Evolution::between(&schema(table), &schema(now), arrow, found_by)
+    }
+
+    #[test]
+    fn a_column_is_added_at_the_end_or_where_names_tell() {
+        let added = Evolution { added: vec!["b".into()], ..Evolution::default() };
+        let end = [("a", "INT"), ("c", "INT"), ("b", "TEXT")];
+        assert_eq!(between(&end[..2], &end, FoundBy::Place), Ok(Some(added)));
+        let middle = [("a", "INT"), ("b", "TEXT"), ("c", "INT")];
+        assert!(between(&end[..2], &middle, FoundBy::Place).unwrap_err().contains("stands before others"));
+        assert!(between(&end[..2], &middle, FoundBy::Name).is_ok());
+        assert_eq!(between(&end, &end, FoundBy::Place), Ok(None));
+    }
+
+    #[test]
+    fn a_type_that_is_the_same_in_delta_needs_no_rewrite() {
+        let free = between(&[("a", "MEDIUMINT")], &[("a", "INT")], FoundBy::Place);
+        assert_eq!(free, Ok(Some(Evolution::default())));
+        let wider = between(&[("a", "INT")], &[("a", "BIGINT")], FoundBy::Place).unwrap().unwrap();
+        assert!(needs_rewrite(&wider).unwrap().to_string().contains("column a is INT in the table and BIGINT"));
+        assert!(between(&[("a", "DOUBLE")], &[("a", "INT")], FoundBy::Place).is_err());
+    }
+
+    #[test]
+    fn a_column_that_is_gone_stops() {
+        assert!(
+            between(&[("a", "INT"), ("b", "INT")], &[("a", "INT")], FoundBy::Name).unwrap_err().contains("column b")
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! The source's columns change while its table is in the lake.
+
+use crate::support::dms::{delete, insert, update};
+use crate::support::readers;
+use crate::support::site::Site;
+use crate::support::table::{NULL, Row, Table, row};
+use crate::support::workload::stamp;
+
+const ID: (&str, &str) = ("id", "int(11) NOT NULL");
+const NAME: (&str, &str) = ("name", "varchar(20) DEFAULT NULL");
+
+fn goods(columns: &[(&str, &str)]) -> Table {
+    Table::new("shop.goods", columns)
+}
+
+/// What every engine reads.
+#[track_caller]
+fn assert_read(site: &Site, table: &Table, expected: &[Row]) {
+    assert_eq!(site.rows(table), expected);
+    for (engine, rows) in readers::rows(site, table) {
+        assert_eq!(rows, expected, "{engine}");
+    }
+}
+
+/// Declares `table` anew, with `lake` and `source` as further lines of these sections.
+fn declare(site: &Site, table: &Table, lake: &str, source: &str) {
+    site.declare(&[table]);
+    site.edit("lakemerge.toml", "[lake]\n", &format!("[lake]\n{lake}\n"));
+    site.edit("lakemerge.toml", "[source]\n", &format!("[source]\n{source}\n"));
+}
+
+const TYPES: [&str; 2] = ["table_type = \"copy-on-write\"", "table_type = \"merge-on-read\""];
+
+#[test]
+fn a_new_last_column_is_null_in_the_rows_that_are_there() {
+    for lake in TYPES {
+        let site = Site::local();
+        let old = goods(&[ID, NAME]);
+        declare(&site, &old, lake, "");
+        site.load(&old, 1, &[row(["1", "a"]), row(["2", "b"]), row(["3", "c"])]);
+        site.changes(&old, &stamp(0), &[delete(["3", "c"])]);
+        site.run();
+
+        let new = goods(&[ID, NAME, ("seen", "datetime DEFAULT '2024-01-01 00:00:00'")]);
+        declare(&site, &new, lake, "");
+        let report = site.run().table(&new);
+        assert_eq!((&report["state"], &report["commits"]), (&"merged".into(), &1.into()), "{report:#}");
+        assert!(report["notes"].to_string().contains("column seen is new"), "{report:#}");
+        assert_read(&site, &new, &[row(["1", "a", NULL]), row(["2", "b", NULL])]);
+
+        site.changes(&new, &stamp(1), &[update(["1", "a2", "2024-03-01 12:00:00"]), insert(["4", "d", NULL])]);
+        site.run();
+        let expected = [row(["1", "a2", "2024-03-01 12:00:00.000000"]), row(["2", "b", NULL]), row(["4", "d", NULL])];
+        assert_read(&site, &new, &expected);
+        assert_eq!(site.run().table(&new)["state"], "unchanged");
+    }
+}
+
+#[test]
+fn a_type_that_is_the_same_in_delta_is_followed_without_a_rewrite() {
+    let site = Site::local();
+    let old = goods(&[ID, ("count", "mediumint(9) DEFAULT NULL"), ("name", "varchar(5) DEFAULT NULL")]);
+    site.declare(&[&old]);
+    site.load(&old, 1, &[row(["1", "8388607", "abcde"])]);
+    site.run();
+    let files = site.data_files(&old);
+
+    let new = goods(&[ID, ("count", "int(11) DEFAULT NULL"), ("name", "varchar(50) DEFAULT NULL")]);
+    site.declare(&[&new]);
+    site.changes(&new, &stamp(0), &[insert(["2", "8388608", "abcdef"])]);
+    site.run();
+    assert_eq!(site.data_files(&new), files + 1);
+    assert_read(&site, &new, &[row(["1", "8388607", "abcde"]), row(["2", "8388608", "abcdef"])]);
+}
+
+#[test]
+fn another_type_stops_the_table_or_rewrites_it() {
+    for lake in TYPES {
+        let site = Site::local();
+        let old = goods(&[ID, NAME, ("price", "decimal(5,2) DEFAULT NULL"), ("code", "int(11) DEFAULT NULL")]);
+        declare(&site, &old, lake, "");
+        site.load(&old, 1, &[row(["1", "a", "1.50", "7"]), row(["2", "b", "999.99", NULL])]);
+        site.changes(&old, &stamp(0), &[update(["2", "b2", "-999.99", "-8"]), delete(["3", "x", NULL, NULL])]);
+        site.run();
+
+        let new = goods(&[ID, NAME, ("price", "decimal(12,4) DEFAULT NULL"), ("code", "varchar(9) DEFAULT NULL")]);
+        declare(&site, &new, lake, "");
+        site.changes(&new, &stamp(1), &[insert(["9", "i", "12345678.1234", "x1"])]);
+        let (outcome, _) = site.run_exits(1, &[]);
+        outcome.says(&[
+            "shop.goods",
+            "price",
+            "DECIMAL(5,2)",
+            "DECIMAL(12,4)",
+            "on_type_change = \"rewrite\"",
+            "--reload",
+        ]);
+        assert_eq!(site.rows(&old), [row(["1", "a", "1.50", "7"]), row(["2", "b2", "-999.99", "-8"])]);
+
+        declare(&site, &new, lake, "on_type_change = \"rewrite\"");
+        let report = site.run().table(&new);
+        assert_eq!(report["commits"], 2, "{report:#}");
+        let expected = [
+            row(["1", "a", "1.5000", "7"]),
+            row(["2", "b2", "-999.9900", "-8"]),
+            row(["9", "i", "12345678.1234", "x1"]),
+        ];
+        assert_read(&site, &new, &expected);
+        assert_eq!(site.run().table(&new)["state"], "unchanged");
+    }
+}
+
+#[test]
+fn a_value_that_has_no_place_in_the_new_type_leaves_the_table_as_it_is() {
+    let site = Site::local();
+    let old = goods(&[ID, NAME]);
+    site.declare(&[&old]);
+    site.load(&old, 1, &[row(["1", "17"]), row(["2", "many"])]);
+    site.run();
+    let new = goods(&[ID, ("name", "int(11) DEFAULT NULL")]);
+    declare(&site, &new, "", "on_type_change = \"rewrite\"");
+    let (outcome, _) = site.run_exits(1, &[]);
+    outcome.says(&["shop.goods", "name", "many"]);
+    assert_eq!(site.rows(&old), [row(["1", "17"]), row(["2", "many"])]);
+}
+
+#[test]
+fn what_cannot_be_followed_stops_the_table_and_says_what_to_do() {
+    let site = Site::local();
+    let old = goods(&[ID, NAME]);
+    site.declare(&[&old]);
+    site.load(&old, 1, &[row(["1", "a"])]);
+    site.run();
+    for (columns, words) in [
+        (vec![ID], ["column name", "leave it in the schema", "--reload shop.goods"]),
+        (vec![ID, ("new", "int"), NAME], ["column new", "without a header", "--reload shop.goods"]),
+        (vec![NAME, ID], ["differ in their order", "shop.goods", "--reload shop.goods"]),
+    ] {
+        site.declare(&[&goods(&columns).primary_key(&["id"])]);
+        site.run_exits(1, &[]).0.says(&words);
+    }
+    assert_eq!(site.rows(&old), [row(["1", "a"])]);
+}
