@@ -8,3 +8,4 @@ pub(crate) mod cut;
 pub(crate) mod layout;
 pub(crate) mod values;
 pub mod records;
+pub mod typed;

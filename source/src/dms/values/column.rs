@@ -118,6 +118,11 @@ impl ColumnValues {
         }
     }
 
+    /// Appends a NULL that is known to be one.
+    pub fn push_null(&mut self, operation: Operation) -> Result<(), Refusal> {
+        self.missing(operation)
+    }
+
     fn missing(&mut self, operation: Operation) -> Result<(), Refusal> {
         if !self.nullable && operation != Operation::Delete {
             match self.family {
