@@ -27,6 +27,10 @@ pub struct CreateTable {
     /// The generated columns: a full load of DMS has their values, its change files do not (DMS, "Using a
     /// MySQL-compatible database as a source", limitations).
     pub generated: Vec<String>,
+    /// The `CHAR` columns, whose values MySQL gives without the spaces at their end.
+    pub chars: Vec<String>,
+    /// The columns that DMS treats as LOBs: of their values there are no before images.
+    pub lobs: Vec<String>,
 }
 
 /// Why a dump does not give a table's definition.
@@ -100,14 +104,32 @@ fn meaning(statement: &Statement) -> Meaning {
 /// # Errors
 /// If there is none, more than one, or it cannot be read; the error lists what the file has.
 pub fn find<'a>(tables: &'a [CreateTable], name: &TableName) -> Result<&'a TableSchema, DdlError> {
+    find_statement(tables, name)?.schema_of(name)
+}
+
+/// The statement that [`find`] takes for `name`, whether or not its definition can be read.
+///
+/// # Errors
+/// If there is none, or more than one; the error lists what the file has.
+pub fn find_statement<'a>(tables: &'a [CreateTable], name: &TableName) -> Result<&'a CreateTable, DdlError> {
     let exact = tables.iter().find(|t| t.table == name.table && t.schema.as_ref() == Some(&name.schema));
     let mut alike = tables.iter().filter(|t| t.table == name.table);
-    let found = match (exact, alike.next(), alike.next()) {
-        (Some(table), _, _) | (None, Some(table), None) => table,
-        (None, Some(_), Some(_)) => return Err(DdlError::Ambiguous { name: name.clone(), has: list(tables) }),
-        (None, None, _) => return Err(DdlError::NotFound { name: name.clone(), has: list(tables) }),
-    };
-    found.definition.as_ref().map_err(|reason| DdlError::Unreadable { name: name.clone(), reason: reason.clone() })
+    match (exact, alike.next(), alike.next()) {
+        (Some(table), _, _) | (None, Some(table), None) => Ok(table),
+        (None, Some(_), Some(_)) => Err(DdlError::Ambiguous { name: name.clone(), has: list(tables) }),
+        (None, None, _) => Err(DdlError::NotFound { name: name.clone(), has: list(tables) }),
+    }
+}
+
+impl CreateTable {
+    /// The columns and the key of the table, which is looked for as `name`.
+    ///
+    /// # Errors
+    /// If the definition cannot be read.
+    pub fn schema_of(&self, name: &TableName) -> Result<&TableSchema, DdlError> {
+        let unreadable = |reason: &String| DdlError::Unreadable { name: name.clone(), reason: reason.clone() };
+        self.definition.as_ref().map_err(unreadable)
+    }
 }
 
 /// At most this many tables are listed in an error.

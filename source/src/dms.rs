@@ -3,9 +3,13 @@
 
 pub mod settings;
 pub mod mappings;
+pub(crate) mod pattern;
+pub mod transformations;
+pub mod shape;
 pub mod names;
 pub(crate) mod cut;
 pub(crate) mod layout;
 pub(crate) mod values;
+mod former;
 pub mod records;
 pub mod typed;

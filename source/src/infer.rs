@@ -10,6 +10,7 @@ use crate::dms::layout::Layout;
 use crate::dms::names::FileKind;
 use crate::dms::records::RecordError;
 use crate::dms::settings::S3Settings;
+use crate::dms::transformations::TableRules;
 use crate::dms::values::{Refusal, number, shown, time};
 use crate::schema::{Column, SqlType, TableSchema};
 
@@ -17,8 +18,11 @@ use crate::schema::{Column, SqlType, TableSchema};
 pub struct Inference {
     settings: S3Settings,
     layout: Layout,
+    rules: TableRules,
+    key: Vec<String>,
     /// The names in the first file's header.
     header: Option<Vec<String>>,
+    /// One for each field after the operation and the time of commit.
     guesses: Option<Vec<Guess>>,
 }
 
@@ -26,7 +30,13 @@ impl Inference {
     /// Nothing observed yet; `settings` are those of the endpoint that wrote the files.
     pub fn new(settings: &S3Settings) -> Self {
         let layout = Layout::of(settings, FileKind::Load);
-        Self { settings: settings.clone(), layout, header: None, guesses: None }
+        let rules = TableRules::default();
+        Self { settings: settings.clone(), layout, rules, key: Vec::new(), header: None, guesses: None }
+    }
+
+    /// Leaves out what the task adds to the source's columns; `key` is the configured one.
+    pub fn with_rules(self, rules: TableRules, key: &[String]) -> Self {
+        Self { rules, key: key.to_vec(), ..self }
     }
 
     /// Takes in all values of one `LOAD` file, unpacked.
@@ -44,7 +54,7 @@ impl Inference {
             }
             self.take_header(&cutter.header(&fields).map_err(RecordError::Header)?)?;
         }
-        let leading = self.layout.leading();
+        let leading = self.layout.of_load();
         let null_value = self.settings.csv_null_value.as_deref().map(str::as_bytes);
         let mut record = 0;
         while cutter.next(&mut fields).map_err(|stop| stopped(record + 1, stop))?.is_some() {
@@ -75,7 +85,7 @@ impl Inference {
     }
 
     fn take_header(&mut self, header: &[String]) -> Result<(), RecordError> {
-        let names = self.layout.columns_of(header).map_err(RecordError::Header)?;
+        let (_, names) = self.layout.columns_of(header).map_err(RecordError::Header)?;
         if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
             return Err(RecordError::Header(format!("{:?} stands there twice", twice.1)));
         }
@@ -92,19 +102,28 @@ impl Inference {
         }
     }
 
-    /// The schema in which every observed value can be read. All columns are nullable and there is no primary key.
+    /// The schema in which every observed value can be read: the columns of the source, all of them nullable, and no
+    /// primary key.
     ///
     /// # Errors
-    /// If no file had a header or a record.
+    /// If no file had a header or a record, or it cannot be told which fields are columns of the source.
     pub fn finish(self) -> Result<TableSchema, String> {
         let guesses = self.guesses.ok_or("the full load has neither a header nor a record to infer columns from")?;
         let header = self.header;
+        let is_column: Vec<bool> = match &header {
+            Some(names) => names.iter().map(|name| !self.rules.adds(name, names)).collect(),
+            None => {
+                let columns = self.rules.source_fields(guesses.len(), &self.key)?;
+                (0..guesses.len()).map(|field| field < columns).collect()
+            }
+        };
         let column = |(place, guess): (usize, Guess)| Column {
             name: column_name(header.as_deref(), place),
             sql_type: guess.sql_type(),
             nullable: true,
         };
-        Ok(TableSchema { columns: guesses.into_iter().enumerate().map(column).collect(), primary_key: Vec::new() })
+        let of_source = guesses.into_iter().enumerate().filter(|(field, _)| is_column[*field]);
+        Ok(TableSchema { columns: of_source.map(column).collect(), primary_key: Vec::new() })
     }
 }
 
@@ -210,7 +229,10 @@ impl Guess {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dms::mappings::Mappings;
     use crate::dms::records::RecordReader;
+    use crate::dms::shape::Shape;
+    use crate::name::TableName;
     use crate::schema::DatetimeAs;
     use proptest::prelude::*;
 
@@ -285,6 +307,34 @@ mod tests {
         assert!(inferred(&S3Settings::default(), &[""]).is_err());
     }
 
+    #[test]
+    fn what_the_task_adds_is_no_column_of_the_source() {
+        let added = |settings: S3Settings, filter: &str, file: &str| {
+            let of = |action: &str, more: &str| {
+                format!(
+                    r#"{{"rule-type": "transformation", "rule-target": "column", "rule-action": "{action}", {more},
+                    "object-locator": {{"schema-name": "%", "table-name": "%"}}}}"#
+                )
+            };
+            let before =
+                of("add-before-image-columns", &format!(r#""before-image-def": {{"column-filter": "{filter}"}}"#));
+            let sequence = of("add-column", r#""value": "seq", "expression": "$AR_H_CHANGE_SEQ""#);
+            let all = r#"{"rule-type": "selection", "rule-action": "include",
+                "object-locator": {"schema-name": "%", "table-name": "%"}}"#;
+            let mappings = Mappings::parse(&format!(r#"{{"rules": [{all}, {before}, {sequence}]}}"#)).unwrap();
+            let rules = mappings.rules(&TableName::new("s", "t"));
+            let mut inference = Inference::new(&settings).with_rules(rules, &["column_1".to_owned()]);
+            inference.observe(file.as_bytes()).unwrap();
+            inference.finish().map(|schema| told(&schema))
+        };
+        let header = || S3Settings { add_column_name: true, ..S3Settings::default() };
+        assert_eq!(added(header(), "pk-only", "id,n,seq,BI_id\n1,a,,\n").unwrap(), "id BIGINT, n TEXT");
+        assert_eq!(added(S3Settings::default(), "pk-only", "1,a,,\n").unwrap(), "column_1 BIGINT, column_2 TEXT");
+        assert_eq!(added(S3Settings::default(), "all", "1,a,,,\n").unwrap(), "column_1 BIGINT, column_2 TEXT");
+        assert!(added(S3Settings::default(), "all", "1,a,,\n").unwrap_err().contains("before images"));
+        assert!(added(S3Settings::default(), "non-lob", "1,a,,\n").unwrap_err().contains("AddColumnName"));
+    }
+
     proptest! {
         #[test]
         fn every_observed_record_can_be_read(
@@ -298,9 +348,9 @@ mod tests {
             let file: String = records.iter().map(quoted).collect();
             let settings = S3Settings::default();
             let schema = inferred(&settings, &[&file]).unwrap();
-            let columns = schema.columns.into();
+            let shape = Shape::of(schema).into();
             let ntz = DatetimeAs::TimestampNtz;
-            let mut reader = RecordReader::new(file.as_bytes(), &settings, FileKind::Load, columns, ntz);
+            let mut reader = RecordReader::new(file.as_bytes(), &settings, FileKind::Load, shape, ntz);
             prop_assert_eq!(reader.next(100).unwrap().unwrap().operations.len(), records.len());
         }
 

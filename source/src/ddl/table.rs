@@ -3,7 +3,7 @@
 use sqlparser::tokenizer::Token;
 
 use super::CreateTable;
-use super::types::{self, tokenize};
+use super::types::{self, Kind, tokenize};
 use crate::schema::{Column, TableSchema, position_of};
 
 pub(super) enum Meaning {
@@ -25,11 +25,12 @@ pub(super) fn read(text: &str) -> Meaning {
     }
     // A TEMPORARY table ends with its session: it is no table of the database.
     let Some((schema, table)) = create_table(&mut rest) else { return Meaning::Other };
-    let (definition, generated) = match broken.map_or_else(|| definition(rest), Err) {
-        Ok((schema, generated)) => (Ok(schema), generated),
-        Err(reason) => (Err(reason), Vec::new()),
+    let (definition, read) = match broken.map_or_else(|| definition(rest), Err) {
+        Ok((schema, read)) => (Ok(schema), read),
+        Err(reason) => (Err(reason), Reader::default()),
     };
-    Meaning::Create(CreateTable { schema, table, definition, generated })
+    let Reader { generated, chars, lobs, .. } = read;
+    Meaning::Create(CreateTable { schema, table, definition, generated, chars, lobs })
 }
 
 /// Moves `rest` past `CREATE TABLE name` and gives the name.
@@ -52,8 +53,8 @@ fn create_table(rest: &mut &[Token]) -> Option<(Option<String>, String)> {
     Some((Some(first), table))
 }
 
-/// The columns and the key, and the names of the generated columns.
-fn definition(rest: &[Token]) -> Result<(TableSchema, Vec<String>), String> {
+/// The columns and the key, and what else was read.
+fn definition(rest: &[Token]) -> Result<(TableSchema, Reader), String> {
     let like = || "it is created LIKE another table, so it names no columns; dump its own definition".to_owned();
     if is_word(rest.first(), "LIKE") || rest.first() == Some(&Token::LParen) && is_word(rest.get(1), "LIKE") {
         return Err(like());
@@ -77,6 +78,8 @@ struct Reader {
     columns: Vec<Column>,
     primary_key: Vec<String>,
     generated: Vec<String>,
+    chars: Vec<String>,
+    lobs: Vec<String>,
 }
 
 impl Reader {
@@ -115,6 +118,11 @@ impl Reader {
         let (sql_type, used) = types::read(&item[1..]).map_err(|reason| format!("column {name}: {reason}"))?;
         let mut column = Column { name: name.to_owned(), sql_type, nullable: !is_word(item.get(1), "SERIAL") };
         self.attributes(&mut column, &item[1 + used..]);
+        match types::kind(&item[1..1 + used]) {
+            Some(Kind::Char) => self.chars.push(name.to_owned()),
+            Some(Kind::Lob) => self.lobs.push(name.to_owned()),
+            None => {}
+        }
         if self.columns.iter().any(|known| known.name.eq_ignore_ascii_case(name)) {
             return Err(format!("column {name}: there are two of that name"));
         }
@@ -146,7 +154,7 @@ impl Reader {
         }
     }
 
-    fn finish(mut self) -> Result<(TableSchema, Vec<String>), String> {
+    fn finish(mut self) -> Result<(TableSchema, Self), String> {
         if self.columns.is_empty() {
             return Err("it has no columns".to_owned());
         }
@@ -156,7 +164,8 @@ impl Reader {
             self.columns[place].nullable = false;
             key.clone_from(&self.columns[place].name);
         }
-        Ok((TableSchema { columns: self.columns, primary_key: self.primary_key }, self.generated))
+        let columns = std::mem::take(&mut self.columns);
+        Ok((TableSchema { columns, primary_key: std::mem::take(&mut self.primary_key) }, self))
     }
 }
 

@@ -64,6 +64,15 @@ fn generated_columns_are_columns_and_are_named() {
 }
 
 #[test]
+fn columns_that_are_padded_and_columns_that_are_lobs_are_named() {
+    let dump = "CREATE TABLE t (a char(3), b character varying(3), c national char(3), d varchar(3), e text,
+        f mediumtext, g json, h blob, i longblob, j point)";
+    let tables = create_tables(dump.as_bytes()).unwrap();
+    assert_eq!(tables[0].chars, ["a", "c"]);
+    assert_eq!(tables[0].lobs, ["f", "g", "i", "j"]);
+}
+
+#[test]
 fn use_names_the_schema_of_what_follows_and_a_qualified_name_wins() {
     check(
         "CREATE TABLE a (x int); CREATE DATABASE /*!32312 IF NOT EXISTS*/ `one`; USE `one`; CREATE TABLE b (x int);

@@ -65,6 +65,27 @@ pub(super) fn read(tokens: &[Token]) -> Result<(SqlType, usize), String> {
     Ok((sql_type, words.at))
 }
 
+/// What DMS makes of a type beyond what its values are.
+pub(super) enum Kind {
+    /// `CHAR`, filled up with spaces if the endpoint says so.
+    Char,
+    /// A LOB (DMS, "Using a MySQL-compatible database as a source", data types); `TEXT` and `BLOB` are none.
+    Lob,
+}
+
+/// What the type that is all of `tokens` is to DMS.
+pub(super) fn kind(tokens: &[Token]) -> Option<Kind> {
+    let mut words = Words { tokens, at: 0 };
+    match words.next()?.to_ascii_uppercase().as_str() {
+        "CHAR" | "CHARACTER" | "NCHAR" => (!words.take(&["VARYING", "VARCHAR", "VARCHARACTER"])).then_some(Kind::Char),
+        "NATIONAL" => (words.take(&["CHAR", "CHARACTER"]) && !words.take(&["VARYING"])).then_some(Kind::Char),
+        "MEDIUMTEXT" | "LONGTEXT" | "MEDIUMBLOB" | "LONGBLOB" | "LONG" | "JSON" | "GEOMETRY" | "POINT"
+        | "LINESTRING" | "POLYGON" | "MULTIPOINT" | "MULTILINESTRING" | "MULTIPOLYGON" | "GEOMETRYCOLLECTION"
+        | "GEOMCOLLECTION" | "VECTOR" => Some(Kind::Lob),
+        _ => None,
+    }
+}
+
 fn decimal(numbers: &[u64]) -> Result<SqlType, String> {
     let precision = at_most(65, numbers, 10)?;
     let scale = at_most(30, numbers.get(1..).unwrap_or_default(), 0)?;

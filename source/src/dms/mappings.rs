@@ -1,17 +1,21 @@
-//! The table mappings of a DMS task: which tables it selects.
+//! The table mappings of a DMS task: which tables it selects, and what it calls them.
 //!
-//! Rules that change names, columns or folders are refused by name, since to pass over one would give wrong rows.
+//! Rules that are not carried out are refused by name, since to pass over one would give wrong rows.
 
 use serde_json::Value;
 
+use super::pattern::Pattern;
+use super::transformations::{Action, Naming, TableRules, Transformation};
 use crate::name::TableName;
 
-/// The selection rules of a task's table mappings.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// The rules of a task's table mappings.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Mappings {
     /// What is included, and what is then taken away again, whatever the order of the rules.
     included: Vec<Selection>,
     excluded: Vec<Selection>,
+    /// In the order in which they stand.
+    transformations: Vec<Transformation>,
 }
 
 /// Why table mappings cannot be used.
@@ -44,7 +48,7 @@ impl Mappings {
     pub fn parse(json: &str) -> Result<Self, MappingError> {
         let value: Value = serde_json::from_str(json)?;
         let rules = value.get("rules").and_then(Value::as_array).ok_or(MappingError::Shape)?;
-        let mut mappings = Self { included: Vec::new(), excluded: Vec::new() };
+        let mut mappings = Self::default();
         for (place, rule) in rules.iter().enumerate() {
             let wrong = |reason| MappingError::Rule { rule: identity(place, rule), reason };
             mappings.take(rule).map_err(wrong)?;
@@ -54,24 +58,121 @@ impl Mappings {
 
     /// Every table of every schema.
     pub fn all() -> Self {
-        let any = || Pattern(vec![Piece::Many]);
-        Self { included: vec![Selection { schema: any(), table: any() }], excluded: Vec::new() }
+        let everything = Selection { schema: Pattern::any(), table: Pattern::any(), filtered: false };
+        Self { included: vec![everything], ..Self::default() }
     }
 
-    /// Whether the task brings the table `name`; the case of letters matters.
+    /// Whether the task brings the source's table `name`; the case of letters matters.
     pub fn selects(&self, name: &TableName) -> bool {
         let covers = |selections: &[Selection]| selections.iter().any(|selection| selection.covers(name));
         covers(&self.included) && !covers(&self.excluded)
     }
 
+    /// Whether the task brings only some rows of the source's table `name`.
+    pub fn filters(&self, name: &TableName) -> bool {
+        self.included.iter().any(|selection| selection.filtered && selection.covers(name))
+    }
+
+    /// What the task does to the records of the source's table `name`.
+    pub fn rules(&self, name: &TableName) -> TableRules {
+        TableRules::of(&self.transformations, name)
+    }
+
+    /// Whether records of the source's table `name` hold the key that a row had before an update.
+    pub fn has_before_images(&self, name: &TableName) -> bool {
+        self.rules(name).has_before_images()
+    }
+
+    /// The name that the source's table `name` has in the folders and in the lake.
+    pub fn target(&self, name: &TableName) -> TableName {
+        let rules = self.rules(name);
+        TableName::new(rules.schema(&name.schema), rules.table(&name.table))
+    }
+
+    /// The source's table that a person means by `name`, which may be its name in the source or the one that the rules
+    /// give it; `known` are names that tables of the source may have, from `CREATE TABLE` statements.
+    pub fn source(&self, name: &TableName, known: &[String]) -> TableName {
+        let mut possible = self.formers(name, known);
+        if let Some(renamed) = possible.iter().find(|former| *former != name && self.renames(former, name)) {
+            return renamed.clone();
+        }
+        if !possible.contains(name) {
+            possible.push(name.clone());
+        }
+        let is_known = |table: &&TableName| known.contains(&table.table) && self.selects(table);
+        possible.iter().find(is_known).or(possible.first()).unwrap_or(name).clone()
+    }
+
+    /// Whether a rule without wildcards renames the schema or the table of `former` as `name` has it.
+    fn renames(&self, former: &TableName, name: &TableName) -> bool {
+        self.transformations.iter().any(|rule| match &rule.action {
+            Action::NameSchema(Naming::Rename(new)) => {
+                *new == name.schema && rule.exact_schema().as_ref() == Some(&former.schema)
+            }
+            Action::NameTable(Naming::Rename(new)) => {
+                *new == name.table && rule.exact_table().as_ref() == Some(&former.table)
+            }
+            _ => false,
+        })
+    }
+
+    /// The selected tables of the source that may have become `target`, as far as the rules tell.
+    fn formers(&self, target: &TableName, known: &[String]) -> Vec<TableName> {
+        let (mut schemas, mut tables) = (vec![target.schema.clone()], vec![target.table.clone()]);
+        tables.extend(known.iter().cloned());
+        for selection in &self.included {
+            schemas.extend(selection.schema.literal());
+            tables.extend(selection.table.literal());
+        }
+        for rule in &self.transformations {
+            schemas.extend(rule.exact_schema());
+            tables.extend(rule.exact_table());
+            match &rule.action {
+                Action::NameSchema(naming) => schemas.extend(naming.undo(&target.schema)),
+                Action::NameTable(naming) => tables.extend(naming.undo(&target.table)),
+                _ => {}
+            }
+        }
+        let pairs = schemas.iter().flat_map(|schema| tables.iter().map(move |table| TableName::new(schema, table)));
+        pairs.filter(|name| self.target(name) == *target && self.selects(name)).collect()
+    }
+
+    /// Whether a folder of the raw files holds a selected table, as far as its name tells.
+    pub fn selects_folder(&self, folder: &TableName) -> bool {
+        if !self.names().any(|_| true) {
+            return self.selects(folder);
+        }
+        // of a name that many tables were given, and of the case of letters, nothing tells what it was
+        let renamed_to = |rule: &Transformation| match &rule.action {
+            Action::NameSchema(Naming::Rename(new)) => *new == folder.schema && rule.exact_schema().is_none(),
+            Action::NameTable(Naming::Rename(new)) => *new == folder.table && rule.exact_table().is_none(),
+            _ => false,
+        };
+        if self.transformations.iter().any(renamed_to) {
+            return true;
+        }
+        let case_is_lost = self.names().any(|naming| matches!(naming, Naming::Lowercase | Naming::Uppercase));
+        let lower = TableName::new(folder.schema.to_lowercase(), folder.table.to_lowercase());
+        let covers = |selections: &[Selection]| selections.iter().any(|selection| selection.lowercase().covers(&lower));
+        !self.formers(folder, &[]).is_empty() || case_is_lost && covers(&self.included) && !covers(&self.excluded)
+    }
+
+    /// What is done to the names of schemas and tables.
+    fn names(&self) -> impl Iterator<Item = &Naming> {
+        self.transformations.iter().filter_map(|rule| match &rule.action {
+            Action::NameSchema(naming) | Action::NameTable(naming) => Some(naming),
+            _ => None,
+        })
+    }
+
     fn take(&mut self, rule: &Value) -> Result<(), String> {
         match text(rule, "rule-type")? {
             "selection" => self.select(rule),
-            "transformation" => Err(format!(
-                "transformation {} of {} is not carried out yet, and it changes names or columns; remove it and reload",
-                text(rule, "rule-action").unwrap_or("without rule-action"),
-                object(rule)
-            )),
+            "transformation" => {
+                let transformation = Transformation::read(rule);
+                self.transformations.push(transformation.map_err(|reason| format!("{}: {reason}", object(rule)))?);
+                Ok(())
+            }
             "table-settings" => match rule.pointer("/parallel-load/type").and_then(Value::as_str) {
                 Some("none") => Ok(()),
                 None if rule.get("parallel-load").is_none_or(Value::is_null) => Ok(()),
@@ -90,12 +191,14 @@ impl Mappings {
     fn select(&mut self, rule: &Value) -> Result<(), String> {
         let locator = rule.get("object-locator").ok_or("it has no object-locator")?;
         let (schema, table) = (text(locator, "schema-name")?, text(locator, "table-name")?);
-        let like = || Selection { schema: Pattern::like(schema), table: Pattern::like(table) };
+        let filtered = rule.get("filters").and_then(Value::as_array).is_some_and(|filters| !filters.is_empty());
+        let like = || Selection { schema: Pattern::like(schema), table: Pattern::like(table), filtered };
         match text(rule, "rule-action")? {
             "include" => self.included.push(like()),
             "exclude" => self.excluded.push(like()),
             "explicit" => {
-                self.included.push(Selection { schema: Pattern::exactly(schema), table: Pattern::exactly(table) });
+                let (schema, table) = (Pattern::exactly(schema), Pattern::exactly(table));
+                self.included.push(Selection { schema, table, filtered });
             }
             other => return Err(format!("rule-action {other:?} of a selection is not known")),
         }
@@ -103,7 +206,7 @@ impl Mappings {
     }
 }
 
-fn text<'a>(object: &'a Value, member: &str) -> Result<&'a str, String> {
+pub(super) fn text<'a>(object: &'a Value, member: &str) -> Result<&'a str, String> {
     match object.get(member) {
         Some(Value::String(text)) => Ok(text),
         Some(other) => Err(format!("{member} is {other} and not a string")),
@@ -133,73 +236,17 @@ fn object(rule: &Value) -> String {
 struct Selection {
     schema: Pattern,
     table: Pattern,
+    /// It brings only some rows.
+    filtered: bool,
 }
 
 impl Selection {
     fn covers(&self, name: &TableName) -> bool {
         self.schema.matches(&name.schema) && self.table.matches(&name.table)
     }
-}
 
-/// A name with wildcards: `%` is any text, `_` is any one character (DMS, "Wildcards in table mapping").
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Pattern(Vec<Piece>);
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Piece {
-    Many,
-    One,
-    Exactly(char),
-}
-
-impl Pattern {
-    fn exactly(text: &str) -> Self {
-        Self(text.chars().map(Piece::Exactly).collect())
-    }
-
-    /// `[_]` and `[%]` stand for the characters themselves.
-    fn like(text: &str) -> Self {
-        let mut pieces = Vec::new();
-        let mut rest = text.chars();
-        while let Some(c) = rest.next() {
-            let escaped =
-                [('_', "_]"), ('%', "%]")].into_iter().find(|(_, tail)| c == '[' && rest.as_str().starts_with(tail));
-            pieces.push(match (c, escaped) {
-                (_, Some((literal, _))) => {
-                    rest.next();
-                    rest.next();
-                    Piece::Exactly(literal)
-                }
-                ('%', None) => Piece::Many,
-                ('_', None) => Piece::One,
-                (c, None) => Piece::Exactly(c),
-            });
-        }
-        Self(pieces)
-    }
-
-    /// Goes back only to the last `%`: if the text can be matched at all, it can be so with the earlier ones at their
-    /// shortest.
-    fn matches(&self, text: &str) -> bool {
-        let text: Vec<char> = text.chars().collect();
-        let (mut at, mut piece) = (0, 0);
-        let mut last_many = None;
-        while at < text.len() {
-            match self.0.get(piece) {
-                Some(Piece::Many) => {
-                    last_many = Some((at, piece));
-                    piece += 1;
-                }
-                Some(Piece::One) => (at, piece) = (at + 1, piece + 1),
-                Some(Piece::Exactly(c)) if *c == text[at] => (at, piece) = (at + 1, piece + 1),
-                _ => {
-                    let Some((start, many)) = last_many else { return false };
-                    last_many = Some((start + 1, many));
-                    (at, piece) = (start + 1, many + 1);
-                }
-            }
-        }
-        self.0[piece..].iter().all(|piece| *piece == Piece::Many)
+    fn lowercase(&self) -> Self {
+        Self { schema: self.schema.lowercase(), table: self.table.lowercase(), ..*self }
     }
 }
 
@@ -280,9 +327,9 @@ mod tests {
     #[test]
     fn a_rule_that_is_not_carried_out_is_named() {
         refused(
-            r#"{"rule-type": "transformation", "rule-id": 7, "rule-action": "rename", "rule-target": "column",
+            r#"{"rule-type": "transformation", "rule-id": 7, "rule-action": "turn", "rule-target": "column",
                 "object-locator": {"schema-name": "s", "table-name": "t", "column-name": "c"}, "value": "d"}"#,
-            "rule-id 7: transformation rename of column s.t.c",
+            "rule-id 7: column s.t.c: rule-action \"turn\" of a transformation is not known",
         );
         refused(
             r#"{"rule-type": "table-settings", "rule-id": "8", "parallel-load": {"type": "ranges"},
@@ -313,20 +360,6 @@ mod tests {
         fn any_text_gives_mappings_or_an_error(text in any::<String>()) {
             let _ = Mappings::parse(&text);
             let _ = Mappings::parse(&format!(r#"{{"rules": [{text}]}}"#));
-        }
-
-        #[test]
-        fn a_pattern_matches_as_trying_everything_does(pattern in "[%_ab]{0,6}", name in "[ab]{0,6}") {
-            fn tried(pattern: &[char], name: &[char]) -> bool {
-                match (pattern.first(), name.first()) {
-                    (None, None) => true,
-                    (Some('%'), _) => tried(&pattern[1..], name) || !name.is_empty() && tried(pattern, &name[1..]),
-                    (Some(p), Some(n)) => (*p == '_' || p == n) && tried(&pattern[1..], &name[1..]),
-                    _ => false,
-                }
-            }
-            let chars = |text: &str| text.chars().collect::<Vec<_>>();
-            prop_assert_eq!(Pattern::like(&pattern).matches(&name), tried(&chars(&pattern), &chars(&name)));
         }
     }
 }

@@ -1,17 +1,22 @@
 //! The records of one file of a table, as typed rows with their operations.
 
-use std::fmt;
+mod error;
+
 use std::io::Read;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::array::{ArrayRef, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, StringArray, StringBuilder};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::SchemaRef;
 
-use super::cut::{Cutter, Fields, Span, Stop};
-use super::layout::{self, Layout};
+pub use error::RecordError;
+
+use super::cut::{Cutter, Fields, Span};
+use super::former::Former;
+use super::layout::{self, Layout, Misfit, Places};
 use super::names::FileKind;
 use super::settings::S3Settings;
+use super::shape::Shape;
 use super::values::{ColumnValues, Field, Refusal, shown};
 use crate::schema::{Column, DatetimeAs, SqlType, arrow_schema};
 
@@ -57,82 +62,6 @@ pub struct OldKeys {
     pub keys: RecordBatch,
 }
 
-/// Why a file cannot be read on. The file itself is named by whoever opened it.
-#[derive(Debug)]
-pub enum RecordError {
-    /// A record is no row of the table.
-    Bad {
-        /// The record's number, from 1.
-        record: u64,
-        /// The column, if it is one column's fault.
-        column: Option<String>,
-        /// The value, shortened and without control characters.
-        value: Option<String>,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The file is not whole: it was cut, or it is still being written. Every file of DMS ends with a row delimiter.
-    Cut {
-        /// The number of the record that is not whole, from 1; 0 is the header.
-        record: u64,
-        /// What is missing.
-        reason: String,
-    },
-    /// Reading failed.
-    Io(std::io::Error),
-    /// The header does not fit the table.
-    Header(String),
-}
-
-impl fmt::Display for RecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bad { record, column, value, reason } => {
-                write!(f, "record {record}: ")?;
-                match (column, value) {
-                    (Some(column), Some(value)) => write!(f, "column {column}: \"{value}\" {reason}"),
-                    (Some(column), None) => write!(f, "column {column} {reason}"),
-                    (None, Some(value)) => write!(f, "\"{value}\" {reason}"),
-                    (None, None) => f.write_str(reason),
-                }
-            }
-            Self::Cut { record: 0, reason } => write!(f, "header: {reason}"),
-            Self::Cut { record, reason } => write!(f, "record {record}: {reason}"),
-            Self::Io(error) => write!(f, "the file cannot be read: {error}"),
-            Self::Header(reason) => write!(f, "header: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for RecordError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl RecordError {
-    pub(crate) fn bad(record: u64, reason: String) -> Self {
-        Self::Bad { record, column: None, value: None, reason }
-    }
-
-    /// `name` gives the name of a field, counted from 0.
-    pub(crate) fn stopped(record: u64, stop: Stop, name: impl FnOnce(usize) -> Option<String>) -> Self {
-        match stop {
-            Stop::AfterQuote(_) if record == 0 => Self::Header(format!("a name {}", Stop::AFTER_QUOTE)),
-            Stop::AfterQuote(field) => {
-                Self::Bad { record, column: name(field), value: None, reason: Stop::AFTER_QUOTE.to_owned() }
-            }
-            Stop::TooLong if record == 0 => Self::Header(Stop::TOO_LONG.to_owned()),
-            Stop::TooLong => Self::bad(record, Stop::TOO_LONG.to_owned()),
-            Stop::Cut(reason) => Self::Cut { record, reason: reason.to_owned() },
-            Stop::Io(error) => Self::Io(error),
-        }
-    }
-}
-
 /// A batch ends once it has this many bytes of its file: values of one column must fit 31 bits.
 const BATCH_BYTES: usize = 64 << 20;
 
@@ -152,12 +81,17 @@ pub struct RecordReader<R: Read> {
     layout: Layout,
     kind: FileKind,
     null_value: Option<Vec<u8>>,
-    /// For each source field the place of its column.
-    order: Vec<usize>,
-    columns: Arc<[Column]>,
+    /// CsvNoSupValue, which only changes have.
+    no_sup_value: Option<Vec<u8>>,
+    shape: Arc<Shape>,
+    /// Of the record at hand, or of the header.
+    places: Places,
     values: Vec<ColumnValues>,
-    /// Field and values of the commit times.
-    commit_times: Option<(usize, ColumnValues)>,
+    commit_times: Option<ColumnValues>,
+    former: Former,
+    /// Row and column of each value that an update leaves as it was.
+    unchanged: Vec<(usize, usize)>,
+    sequences: Option<StringBuilder>,
     schema: SchemaRef,
     header: Header,
     records: u64,
@@ -172,33 +106,50 @@ enum Header {
 }
 
 impl<R: Read> RecordReader<R> {
-    /// Reads `input`, the unpacked contents of a file, as rows of `columns`.
-    pub fn new(input: R, settings: &S3Settings, kind: FileKind, columns: Arc<[Column]>, datetime: DatetimeAs) -> Self {
+    /// Reads `input`, the unpacked contents of a file, as rows of a table.
+    pub fn new(input: R, settings: &S3Settings, kind: FileKind, shape: Arc<Shape>, datetime: DatetimeAs) -> Self {
+        let layout = Layout::of(settings, kind);
+        let places = layout.all_places(&shape);
+        let columns = &shape.schema.columns;
         Self {
             cutter: Cutter::new(input, settings),
             fields: Fields::default(),
             scratch: Default::default(),
-            layout: Layout::of(settings, kind),
             kind,
             null_value: settings.csv_null_value.clone().map(String::into_bytes),
-            order: (0..columns.len()).collect(),
-            values: columns.iter().map(|column| ColumnValues::new(column, datetime)).collect(),
-            schema: arrow_schema(&columns, datetime),
-            columns,
+            no_sup_value: settings
+                .csv_no_sup_value
+                .clone()
+                .filter(|_| kind == FileKind::Changes)
+                .map(String::into_bytes),
+            values: (0..columns.len()).map(|column| shape.values(column, datetime)).collect(),
+            schema: arrow_schema(columns, datetime),
             commit_times: None,
+            former: Former::default(),
+            unchanged: Vec::new(),
+            sequences: places.sequence.map(|_| StringBuilder::new()),
             header: if settings.add_column_name { Header::Unread } else { Header::None },
             records: 0,
             failed: false,
+            places,
+            layout,
+            shape,
         }
     }
 
     /// Reads the column that TimestampColumnName adds too.
     pub fn with_commit_times(mut self) -> Self {
-        let field = usize::from(self.layout.has_operation);
-        self.commit_times = self.layout.leading_name(field).map(|name| {
-            let column = Column { name: name.to_owned(), sql_type: SqlType::Timestamp(6), nullable: true };
-            (field, ColumnValues::new(&column, DatetimeAs::Timestamp))
+        self.commit_times = self.places.timestamp.map(|_| {
+            let column = Column { name: String::new(), sql_type: SqlType::Timestamp(6), nullable: true };
+            ColumnValues::new(&column, DatetimeAs::Timestamp)
         });
+        self
+    }
+
+    /// Says which columns make the key: no record goes without a value of theirs, and before images of theirs tell the
+    /// updates that gave a row another key.
+    pub fn with_key(mut self, key: &[usize], datetime: DatetimeAs) -> Self {
+        self.former = Former::new(key, &self.shape, datetime);
         self
     }
 
@@ -231,68 +182,161 @@ impl<R: Read> RecordReader<R> {
             let Some(length) = self.cut(first_record + operations.len() as u64)? else { break };
             bytes += length;
             self.records += 1;
-            operations.push(self.row()?);
+            operations.push(self.row(operations.len())?);
         }
         if operations.is_empty() { Ok(None) } else { self.batch(operations, first_record).map(Some) }
     }
 
     fn cut(&mut self, record: u64) -> Result<Option<usize>, RecordError> {
-        self.cutter.next(&mut self.fields).map_err(|stop| RecordError::stopped(record, stop, |field| self.name(field)))
+        let places = &self.places;
+        self.cutter
+            .next(&mut self.fields)
+            .map_err(|stop| RecordError::stopped(record, stop, |field| places.name(field)))
     }
 
     fn read_header(&mut self) -> Result<(), RecordError> {
         if self.cut(0)?.is_some() {
             let header = self.cutter.header(&self.fields).map_err(RecordError::Header)?;
-            let names = self.layout.columns_of(&header).map_err(RecordError::Header)?;
-            self.order = layout::order(names, &self.columns).map_err(RecordError::Header)?;
+            let (has_operation, names) = self.layout.columns_of(&header).map_err(RecordError::Header)?;
+            let places = Places::by_name(&self.layout, &self.shape, has_operation, names, self.former.key());
+            self.places = places.map_err(RecordError::Header)?;
+            self.former.keep(&self.places.before);
         }
         Ok(())
     }
 
-    /// Takes the record at hand in.
-    fn row(&mut self) -> Result<Operation, RecordError> {
-        let leading = self.layout.leading();
-        let expected = leading + self.columns.len();
-        if self.fields.count != expected {
-            return Err(self.wrong_count(expected));
+    /// Takes the record at hand in, which becomes this row of the batch.
+    fn row(&mut self, row: usize) -> Result<Operation, RecordError> {
+        if self.fields.count != self.places.width || !self.layout.is_told() {
+            self.find_places()?;
         }
-        let operation = if self.layout.has_operation { self.operation()? } else { Operation::Insert };
-        if let Some((field, values)) = &mut self.commit_times {
-            let field = *field;
+        let operation = self.operation()?;
+        if let (Some(field), Some(values)) = (self.places.timestamp, &mut self.commit_times) {
             let span = self.fields.spans[field];
             let text = self.cutter.text(span, &mut self.scratch.0);
             let null_value = self.null_value.as_deref();
             let pushed = values.push(Field { text, quoted: span.quoted(), operation, null_value }, &mut self.scratch.1);
             if let Err(refusal) = pushed {
                 let (value, reason) = (Some(shown(text)), values.reason(refusal));
-                return Err(RecordError::Bad { record: self.records, column: self.name(field), value, reason });
+                return Err(RecordError::Bad { record: self.records, column: self.places.name(field), value, reason });
             }
         }
-        for (field, place) in self.order.iter().enumerate() {
-            let span = self.fields.spans[leading + field];
+        for (column, (values, field)) in self.values.iter_mut().zip(&self.places.columns).enumerate() {
+            let Some(field) = *field else {
+                values.push_null();
+                continue;
+            };
+            let span = self.fields.spans[field];
             let text = self.cutter.text(span, &mut self.scratch.0);
-            let null_value = self.null_value.as_deref();
-            let values = &mut self.values[*place];
-            let pushed = values.push(Field { text, quoted: span.quoted(), operation, null_value }, &mut self.scratch.1);
+            let pushed = if self.no_sup_value.as_deref().is_some_and(|value| value == text) {
+                match (operation, self.former.has_in_key(column)) {
+                    (Operation::Insert, _) | (_, true) => Err(Refusal::Untold),
+                    (Operation::Update, false) => {
+                        self.unchanged.push((row, column));
+                        values.push_null();
+                        Ok(())
+                    }
+                    (Operation::Delete, false) => {
+                        values.push_null();
+                        Ok(())
+                    }
+                }
+            } else {
+                let null_value = self.null_value.as_deref();
+                values.push(Field { text, quoted: span.quoted(), operation, null_value }, &mut self.scratch.1)
+            };
             if let Err(refusal) = pushed {
                 return Err(RecordError::Bad {
                     record: self.records,
-                    column: Some(self.columns[*place].name.clone()),
+                    column: Some(self.shape.schema.columns[column].name.clone()),
                     value: (refusal != Refusal::Missing).then(|| shown(text)),
                     reason: values.reason(refusal),
                 });
             }
         }
+        if operation == Operation::Update && !self.places.before.is_empty() {
+            self.take_former_key(row)?;
+        }
+        if let Some(sequences) = &mut self.sequences {
+            let span = self.places.sequence.map(|field| self.fields.spans[field]);
+            let text = span.map(|span| self.cutter.text(span, &mut self.scratch.0));
+            let text = text.filter(|text| !text.is_empty() && self.null_value.as_deref() != Some(*text));
+            sequences.append_option(text.and_then(|text| str::from_utf8(text).ok()));
+        }
         Ok(operation)
+    }
+
+    /// Takes in the key that the row had before the update, if it had another one.
+    fn take_former_key(&mut self, row: usize) -> Result<(), RecordError> {
+        for &(field, column) in &self.places.before {
+            let span = self.fields.spans[field];
+            let text = self.cutter.text(span, &mut self.scratch.0);
+            let told = !text.is_empty() && self.null_value.as_deref() != Some(text);
+            if told && self.no_sup_value.as_deref() != Some(text) && self.former.has_in_key(column) {
+                return self.take_former_values(row);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_former_values(&mut self, row: usize) -> Result<(), RecordError> {
+        self.former.rows.push(row);
+        for &(field, column) in &self.places.before {
+            let Some(values) = self.former.values_of(column) else { continue };
+            let span = self.fields.spans[field];
+            let text = self.cutter.text(span, &mut self.scratch.0);
+            let (operation, null_value) = (Operation::Update, self.null_value.as_deref());
+            let pushed = values.push(Field { text, quoted: span.quoted(), operation, null_value }, &mut self.scratch.1);
+            if let Err(refusal) = pushed {
+                let (value, reason) = (Some(shown(text)), values.reason(refusal));
+                return Err(RecordError::Bad { record: self.records, column: self.places.name(field), value, reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out where the fields of the record at hand stand: with a header all records are alike.
+    fn find_places(&mut self) -> Result<(), RecordError> {
+        if self.header == Header::Read {
+            return if self.fields.count == self.places.width { Ok(()) } else { Err(self.wrong_count()) };
+        }
+        let first = match self.fields.spans.first() {
+            Some(span) => self.cutter.text(*span, &mut self.scratch.0),
+            None => &[],
+        };
+        let places = match self.layout.places(&self.shape, self.fields.count, first) {
+            Ok(places) => places,
+            Err(Misfit::Width) => return Err(self.wrong_count()),
+            Err(Misfit::Ambiguous) => {
+                let reason = "its first field may be the operation or the first column's value; with \
+                              CdcInsertsAndUpdates let DMS write both (IncludeOpForFullLoad), or a header (AddColumnName)";
+                return Err(RecordError::bad(self.records, reason.to_owned()));
+            }
+        };
+        let columns = self.shape.schema.columns.iter().zip(&places.columns).enumerate();
+        let mut missing = columns.filter(|(_, (_, field))| field.is_none());
+        match missing.find(|(place, (column, _))| !column.nullable || self.former.has_in_key(*place)) {
+            Some(_) => Err(self.wrong_count()),
+            None => {
+                self.places = places;
+                Ok(())
+            }
+        }
     }
 
     /// In a full load an empty operation is that of a row which was loaded before the setting was.
     fn operation(&mut self) -> Result<Operation, RecordError> {
-        let Some(span) = self.fields.spans.first().copied() else { return Ok(Operation::Insert) };
+        let Some(span) = self.fields.spans.first().copied().filter(|_| self.places.has_operation) else {
+            // a change that does not say what it is may be either, and an update is right for both
+            let untold = self.kind == FileKind::Changes && !self.layout.is_told();
+            return Ok(if untold { Operation::Update } else { Operation::Insert });
+        };
         let text = self.cutter.text(span, &mut self.scratch.0);
         match (self.kind, text) {
             (_, b"I") => Ok(Operation::Insert),
-            (FileKind::Changes, b"U") => Ok(Operation::Update),
+            (FileKind::Changes, b"U") => {
+                Ok(if self.is_marked_as_deleted() { Operation::Delete } else { Operation::Update })
+            }
             (FileKind::Changes, b"D") => Ok(Operation::Delete),
             (FileKind::Load, text) if text.is_empty() || self.null_value.as_deref() == Some(text) => {
                 Ok(Operation::Insert)
@@ -301,37 +345,39 @@ impl<R: Read> RecordReader<R> {
                 let value = Some(shown(text));
                 let known = if kind == FileKind::Load { "a full load has I alone" } else { "I, U and D are known" };
                 let reason = format!("is an unknown operation; {known}");
-                Err(RecordError::Bad { record: self.records, column: self.name(0), value, reason })
+                Err(RecordError::Bad { record: self.records, column: self.places.name(0), value, reason })
             }
         }
     }
 
-    fn wrong_count(&self, expected: usize) -> RecordError {
-        let (record, count) = (self.records, self.fields.count);
+    /// With `operation_indicator` a delete may come as an update of the row that it marks.
+    fn is_marked_as_deleted(&mut self) -> bool {
+        self.places.indicator.as_ref().is_some_and(|(field, marker)| {
+            let text = self.cutter.text(self.fields.spans[*field], &mut self.scratch.0);
+            text == marker
+        })
+    }
+
+    fn wrong_count(&self) -> RecordError {
+        let all = if self.header == Header::Read { None } else { Some(self.layout.all_places(&self.shape)) };
+        let places = all.as_ref().unwrap_or(&self.places);
+        let (record, count, expected) = (self.records, self.fields.count, places.width);
         // the commonest of mistakes in a job's first run
-        let hint = match (self.kind, self.layout.has_operation) {
+        let hint = match (self.kind, places.has_operation) {
             (FileKind::Load, true) if count + 1 == expected => {
                 "; does the endpoint set IncludeOpForFullLoad? Without it a LOAD file has no Op"
             }
             (FileKind::Load, false) if count == expected + 1 => {
                 "; if the endpoint sets IncludeOpForFullLoad, a LOAD file begins with an Op, and s3_settings must say so"
             }
+            _ if count > expected => layout::REMEDY,
             _ => "",
         };
         if count > expected {
             return RecordError::bad(record, format!("it has {count} fields and {expected} are expected{hint}"));
         }
         let reason = format!("is missing: the record has {count} of {expected} fields{hint}");
-        RecordError::Bad { record, column: self.name(count), value: None, reason }
-    }
-
-    /// The name of a field, counted from 0.
-    fn name(&self, field: usize) -> Option<String> {
-        if let Some(name) = self.layout.leading_name(field) {
-            return Some(name.to_owned());
-        }
-        let place = *self.order.get(field - self.layout.leading())?;
-        Some(self.columns.get(place)?.name.clone())
+        RecordError::Bad { record, column: places.name(count), value: None, reason }
     }
 
     fn batch(&mut self, operations: Vec<Operation>, first_record: u64) -> Result<Rows, RecordError> {
@@ -346,20 +392,31 @@ impl<R: Read> RecordReader<R> {
         let options = RecordBatchOptions::new().with_row_count(Some(operations.len()));
         let columns = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options).map_err(inner)?;
         let commit_times = match &mut self.commit_times {
-            Some((_, values)) => Some(values.finish().map_err(inner)?.0),
+            Some(values) => Some(values.finish().map_err(inner)?.0),
             None => None,
         };
-        Ok(Rows {
-            columns,
-            operations,
-            first_record,
-            zero_dates,
-            commit_times,
-            old_keys: None,
-            unchanged: Vec::new(),
-            sequences: None,
-        })
+        let old_keys = self.former.finish(&columns, &mut zero_dates).map_err(inner)?;
+        let unchanged = bits(&std::mem::take(&mut self.unchanged), &columns);
+        let sequences = self.sequences.as_mut().map(StringBuilder::finish);
+        Ok(Rows { columns, operations, first_record, zero_dates, commit_times, old_keys, unchanged, sequences })
     }
+}
+
+/// For each column the rows of `places`, which are pairs of row and column.
+fn bits(places: &[(usize, usize)], columns: &RecordBatch) -> Vec<Option<BooleanBuffer>> {
+    if places.is_empty() {
+        return Vec::new();
+    }
+    let mut builders: Vec<Option<BooleanBufferBuilder>> = (0..columns.num_columns()).map(|_| None).collect();
+    for &(row, column) in places {
+        let builder = builders[column].get_or_insert_with(|| {
+            let mut builder = BooleanBufferBuilder::new(columns.num_rows());
+            builder.append_n(columns.num_rows(), false);
+            builder
+        });
+        builder.set_bit(row, true);
+    }
+    builders.into_iter().map(|builder| builder.map(|mut builder| builder.finish())).collect()
 }
 
 impl<R: Read> Cutter<R> {

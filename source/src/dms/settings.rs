@@ -12,12 +12,17 @@ use serde_json::{Map, Value};
 pub struct S3Settings {
     /// IncludeOpForFullLoad: records of a full load begin with the operation, too.
     pub include_op_for_full_load: bool,
+    /// CdcInsertsOnly and CdcInsertsAndUpdates: which changes are written at all.
+    pub changes: WrittenChanges,
     /// CsvDelimiter: the byte between two fields.
     pub csv_delimiter: u8,
     /// CsvRowDelimiter: what ends a record.
     pub csv_row_delimiter: RowDelimiter,
     /// CsvNullValue: the text that stands for NULL; `None` is the empty field.
     pub csv_null_value: Option<String>,
+    /// CsvNoSupValue, where UseCsvNoSupValue is true: the text of a value in a change that the source's log does not
+    /// tell, so that an update leaves it as it was.
+    pub csv_no_sup_value: Option<String>,
     /// Rfc4180: fields with delimiters in them are quoted; otherwise a quote is a character like any other.
     pub rfc4180: bool,
     /// AddColumnName: every file begins with a header.
@@ -26,10 +31,23 @@ pub struct S3Settings {
     pub timestamp_column_name: Option<String>,
     /// CompressionType. Files are unpacked by their names whatever this says.
     pub compression_type: CompressionType,
+    /// AddTrailingPaddingCharacter: values of `CHAR` columns are filled up with spaces.
+    pub add_trailing_padding_character: bool,
     /// MaxFileSize of a file of the full load, in KB (1,024 bytes).
     pub max_file_size: u64,
-    /// What was seen and not understood, for a person to read: members that DMS does not have.
+    /// What a person should know: members that DMS does not have, and changes that it leaves out.
     pub warnings: Vec<String>,
+}
+
+/// Which changes DMS writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WrittenChanges {
+    /// Inserts, updates and deletes.
+    All,
+    /// Inserts alone (CdcInsertsOnly).
+    Inserts,
+    /// Inserts and updates (CdcInsertsAndUpdates).
+    InsertsAndUpdates,
 }
 
 /// What ends a record.
@@ -85,13 +103,16 @@ impl Default for S3Settings {
     fn default() -> Self {
         Self {
             include_op_for_full_load: false,
+            changes: WrittenChanges::All,
             csv_delimiter: b',',
             csv_row_delimiter: RowDelimiter::Byte(b'\n'),
             csv_null_value: None,
+            csv_no_sup_value: None,
             rfc4180: true,
             add_column_name: false,
             timestamp_column_name: None,
             compression_type: CompressionType::None,
+            add_trailing_padding_character: false,
             max_file_size: 1_048_576,
             warnings: Vec::new(),
         }
@@ -113,16 +134,58 @@ impl S3Settings {
 
     fn of(object: &Map<String, Value>) -> Result<Self, SettingsError> {
         let mut settings = Self::default();
+        let mut no_sup = NoSup::default();
         for (name, value) in object.iter().filter(|(_, value)| !value.is_null()) {
-            settings.take(&Member { name, value })?;
+            settings.take(&Member { name, value }, &mut no_sup)?;
         }
-        if settings.rfc4180 && (settings.csv_delimiter == b'"' || settings.csv_row_delimiter.has(b'"')) {
-            return Err(settings.delimiters("a delimiter must not be the quote while Rfc4180 is true"));
-        }
-        if settings.csv_row_delimiter.has(settings.csv_delimiter) {
-            return Err(settings.delimiters("it must differ from CsvRowDelimiter"));
-        }
+        // without a text for it, DMS writes such a value as NULL
+        settings.csv_no_sup_value = no_sup.value.filter(|_| no_sup.used);
+        settings.check()?;
+        settings.warnings.extend(settings.left_out());
         Ok(settings)
+    }
+
+    /// Whether deletes of the source never arrive.
+    pub fn loses_deletes(&self) -> bool {
+        self.changes != WrittenChanges::All
+    }
+
+    /// Whether updates of the source never arrive.
+    pub fn loses_updates(&self) -> bool {
+        self.changes == WrittenChanges::Inserts
+    }
+
+    /// What DMS does not write, in words.
+    fn left_out(&self) -> Option<String> {
+        match self.changes {
+            WrittenChanges::All => None,
+            WrittenChanges::Inserts => Some(
+                "S3 setting CdcInsertsOnly = true: DMS writes no updates and no deletes, so rows that the source has \
+                 changed or deleted stay as they were inserted"
+                    .to_owned(),
+            ),
+            WrittenChanges::InsertsAndUpdates => Some(
+                "S3 setting CdcInsertsAndUpdates = true: DMS writes no deletes, so rows that the source has deleted stay"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    fn check(&self) -> Result<(), SettingsError> {
+        if self.rfc4180 && (self.csv_delimiter == b'"' || self.csv_row_delimiter.has(b'"')) {
+            return Err(self.delimiters("a delimiter must not be the quote while Rfc4180 is true"));
+        }
+        if self.csv_row_delimiter.has(self.csv_delimiter) {
+            return Err(self.delimiters("it must differ from CsvRowDelimiter"));
+        }
+        match &self.csv_no_sup_value {
+            Some(value) if self.csv_null_value.as_ref() == Some(value) => Err(SettingsError::Value {
+                member: "CsvNoSupValue".to_owned(),
+                value: format!("{value:?}"),
+                reason: "it is CsvNullValue too, so NULL cannot be told from a value that was left out".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn delimiters(&self, reason: &str) -> SettingsError {
@@ -131,13 +194,18 @@ impl S3Settings {
     }
 
     /// Takes one member in. Names are compared without case: as connection attributes they are in camel case.
-    fn take(&mut self, member: &Member<'_>) -> Result<(), SettingsError> {
+    fn take(&mut self, member: &Member<'_>, no_sup: &mut NoSup) -> Result<(), SettingsError> {
         match member.name.to_ascii_lowercase().as_str() {
             "includeopforfullload" => self.include_op_for_full_load = member.boolean()?,
             "csvdelimiter" => self.csv_delimiter = member.one_byte()?,
             "csvrowdelimiter" if member.unescaped()? == "\r\n" => self.csv_row_delimiter = RowDelimiter::CrLf,
             "csvrowdelimiter" => self.csv_row_delimiter = RowDelimiter::Byte(member.one_byte()?),
             "csvnullvalue" => self.csv_null_value = member.text_unless_empty()?,
+            "usecsvnosupvalue" => no_sup.used = member.boolean()?,
+            "csvnosupvalue" => no_sup.value = member.text_unless_empty()?,
+            "cdcinsertsonly" => self.write_only(WrittenChanges::Inserts, member)?,
+            "cdcinsertsandupdates" => self.write_only(WrittenChanges::InsertsAndUpdates, member)?,
+            "addtrailingpaddingcharacter" => self.add_trailing_padding_character = member.boolean()?,
             "rfc4180" => self.rfc4180 = member.boolean()?,
             "addcolumnname" => self.add_column_name = member.boolean()?,
             "timestampcolumnname" => self.timestamp_column_name = member.text_unless_empty()?,
@@ -153,6 +221,24 @@ impl S3Settings {
         }
         Ok(())
     }
+
+    fn write_only(&mut self, changes: WrittenChanges, member: &Member<'_>) -> Result<(), SettingsError> {
+        if !member.boolean()? {
+            return Ok(());
+        }
+        if self.changes != WrittenChanges::All {
+            return Err(member.wrong("CdcInsertsOnly and CdcInsertsAndUpdates exclude each other"));
+        }
+        self.changes = changes;
+        Ok(())
+    }
+}
+
+/// The two members that say how a value is written that the source's log does not tell.
+#[derive(Default)]
+struct NoSup {
+    used: bool,
+    value: Option<String>,
 }
 
 /// The settings in whatever DMS answered; `None` if it is about another kind of endpoint, or about several.
@@ -188,21 +274,12 @@ enum Harmless {
 fn changes_files(lower_name: &str) -> Option<(Harmless, &'static str)> {
     Some(match lower_name {
         "dataformat" => (Harmless::Csv, "let DMS write csv"),
-        "cdcinsertsonly" | "cdcinsertsandupdates" => {
-            (Harmless::False, "deletes would never arrive; set it to false and reload the tables")
-        }
         "preservetransactions" => {
             (Harmless::False, "all tables' changes would lie in one folder; set it to false and reload the tables")
         }
         "cdcpath" => (Harmless::Empty, "changes would lie in a folder of their own; remove it and reload the tables"),
         "datepartitionenabled" => {
             (Harmless::False, "changes would lie in a folder for each date; set it to false and reload the tables")
-        }
-        "usecsvnosupvalue" => {
-            (Harmless::False, "missing values would look like values; set it to false and reload the tables")
-        }
-        "addtrailingpaddingcharacter" => {
-            (Harmless::False, "it would add characters to values; set it to false and reload the tables")
         }
         "ignoreheaderrows" => (Harmless::Zero, "it belongs to a source endpoint; give the settings of the S3 target"),
         "externaltabledefinition" => {
@@ -228,7 +305,6 @@ fn leaves_files(lower_name: &str) -> bool {
             | "datepartitionsequence"
             | "datepartitiondelimiter"
             | "datepartitiontimezone"
-            | "csvnosupvalue"
             | "encodingtype"
             | "dictpagesizelimit"
             | "datapagesize"
@@ -311,98 +387,4 @@ impl Member<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn parsed(json: &str) -> S3Settings {
-        S3Settings::parse(json).unwrap_or_else(|error| panic!("{json}: {error}"))
-    }
-
-    fn refused(json: &str, expected: &str) {
-        let error = S3Settings::parse(json).unwrap_err().to_string();
-        assert!(error.contains(expected), "{json}: {error}");
-    }
-
-    #[test]
-    fn nothing_said_is_the_default() {
-        assert_eq!(parsed("{}"), S3Settings::default());
-    }
-
-    #[test]
-    fn what_dms_prints_is_read_in_any_wrapping() {
-        let plain = r#"{"ServiceAccessRoleArn": "arn:aws:iam::1:role/r", "CsvRowDelimiter": "\\n", "CsvDelimiter": "|",
-            "BucketName": "b", "CompressionType": "GZIP", "EncryptionMode": "SSE_S3", "EnableStatistics": true,
-            "IncludeOpForFullLoad": true, "CdcInsertsOnly": false, "TimestampColumnName": "ts", "MaxFileSize": "2048",
-            "AddColumnName": "TRUE", "Rfc4180": "false", "CsvNullValue": "NULL", "DatePartitionEnabled": false,
-            "DatePartitionTimezone": "Europe/Berlin", "CdcPath": null, "DataFormat": "csv", "IgnoreHeaderRows": 0}"#;
-        let expected = S3Settings {
-            include_op_for_full_load: true,
-            csv_delimiter: b'|',
-            csv_null_value: Some("NULL".into()),
-            rfc4180: false,
-            add_column_name: true,
-            timestamp_column_name: Some("ts".into()),
-            compression_type: CompressionType::Gzip,
-            max_file_size: 2048,
-            ..S3Settings::default()
-        };
-        assert_eq!(parsed(plain), expected);
-        assert_eq!(parsed(&format!(r#"{{"S3Settings": {plain}}}"#)), expected);
-        assert_eq!(parsed(&format!(r#"{{"Endpoint": {{"EngineName": "s3", "S3Settings": {plain}}}}}"#)), expected);
-        assert_eq!(parsed(&format!(r#"{{"Endpoints": [{{"S3Settings": {plain}}}]}}"#)), expected);
-    }
-
-    #[test]
-    fn delimiters_are_one_byte_or_cr_lf() {
-        assert_eq!(parsed(r#"{"CsvDelimiter": "\t"}"#).csv_delimiter, b'\t');
-        assert_eq!(parsed(r#"{"CsvDelimiter": "\\t"}"#).csv_delimiter, b'\t');
-        assert_eq!(parsed(r#"{"CsvRowDelimiter": "\\r\\n"}"#).csv_row_delimiter, RowDelimiter::CrLf);
-        refused(r#"{"CsvDelimiter": "||"}"#, "CsvDelimiter = \"||\"");
-        refused(r#"{"CsvDelimiter": "¦"}"#, "more than one byte");
-        refused(r#"{"CsvRowDelimiter": ""}"#, "empty");
-        refused(r#"{"CsvDelimiter": "\n"}"#, "differ");
-        refused(r#"{"CsvDelimiter": "\""}"#, "quote");
-    }
-
-    #[test]
-    fn what_changes_the_files_and_is_not_carried_out_is_refused_by_name() {
-        refused(r#"{"DataFormat": "parquet"}"#, "DataFormat = \"parquet\"");
-        refused(r#"{"CdcInsertsOnly": true}"#, "CdcInsertsOnly = true");
-        refused(r#"{"cdcInsertsAndUpdates": "true"}"#, "cdcInsertsAndUpdates = \"true\"");
-        refused(r#"{"PreserveTransactions": true}"#, "PreserveTransactions");
-        refused(r#"{"CdcPath": "cdc"}"#, "CdcPath");
-        refused(r#"{"DatePartitionEnabled": true}"#, "DatePartitionEnabled");
-        refused(r#"{"UseCsvNoSupValue": true}"#, "UseCsvNoSupValue");
-        refused(r#"{"AddTrailingPaddingCharacter": true}"#, "AddTrailingPaddingCharacter");
-        refused(r#"{"IgnoreHeaderRows": 1}"#, "IgnoreHeaderRows");
-    }
-
-    #[test]
-    fn a_wrong_value_is_named() {
-        refused(r#"{"Rfc4180": "yes"}"#, "Rfc4180 = \"yes\": it must be true or false");
-        refused(r#"{"CompressionType": "ZSTD"}"#, "NONE or GZIP");
-        refused("[]", "not the JSON object");
-        refused("{", "not JSON");
-        refused(r#"{"Endpoint": {"EngineName": "mysql"}}"#, "not the JSON object");
-        refused(r#"{"Endpoints": [{"S3Settings": {}}, {"S3Settings": {}}]}"#, "not the JSON object");
-        refused(r#"{"S3Settings": 1}"#, "not the JSON object");
-    }
-
-    #[test]
-    fn a_member_that_is_not_known_is_a_warning() {
-        assert_eq!(
-            parsed(r#"{"CsvQuote": "'"}"#).warnings,
-            ["S3 setting CsvQuote = \"'\" is not known and was ignored"]
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_gives_settings_or_an_error(
-            text in ".*|\\{\"(Csv(Row)?Delimiter|CsvNullValue|Rfc4180|MaxFileSize)\": (\".*\"|1|-1|true|\\[\\])\\}",
-        ) {
-            let _ = S3Settings::parse(&text);
-        }
-    }
-}
+mod tests;

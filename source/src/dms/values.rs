@@ -27,6 +27,8 @@ pub(crate) enum Refusal {
     Utf8,
     /// It is empty or CsvNullValue, and it may not be NULL.
     Missing,
+    /// It is CsvNoSupValue, where nothing can stand in for the value.
+    Untold,
 }
 
 impl Refusal {
@@ -40,6 +42,7 @@ impl Refusal {
             Self::Fraction => format!("has digits after its point that do not fit {name}"),
             Self::Calendar => format!("is not a {name} that exists"),
             Self::Utf8 => "is not UTF-8".to_owned(),
+            Self::Untold => "is CsvNoSupValue, which only an update may have, and not in its key".to_owned(),
             Self::Missing => format!("has no value and is {name} NOT NULL"),
         }
     }

@@ -1,25 +1,31 @@
 //! Files in, rows out.
 
 use super::*;
+use crate::dms::cut::Stop;
 use crate::dms::names::decompress;
 use crate::dms::settings::RowDelimiter;
+use crate::schema::TableSchema;
 use crate::schema::tests::any_sql_type;
 use arrow::array::{Array, AsArray, StringArray};
 use arrow::datatypes::DataType;
 use proptest::prelude::*;
 
-/// `id INT!, name TEXT` and the like, where `!` means NOT NULL.
-fn columns(text: &str) -> Arc<[Column]> {
+/// `id INT!; name TEXT` and the like, where `!` means NOT NULL.
+fn columns(text: &str) -> Arc<Shape> {
     let column = |text: &str| {
         let (name, sql_type) = text.trim().split_once(' ').unwrap();
         let nullable = !sql_type.ends_with('!');
         Column { name: name.into(), sql_type: sql_type.trim_end_matches('!').parse().unwrap(), nullable }
     };
-    text.split(';').map(column).collect()
+    shape(text.split(';').map(column).collect())
+}
+
+fn shape(columns: Vec<Column>) -> Arc<Shape> {
+    Arc::new(Shape::of(TableSchema { columns, primary_key: Vec::new() }))
 }
 
 /// One row for each record, such as `I 1 a`, with `-` for NULL and the error at last.
-fn read(input: impl Read, settings: &S3Settings, kind: FileKind, columns: Arc<[Column]>) -> Vec<String> {
+fn read(input: impl Read, settings: &S3Settings, kind: FileKind, columns: Arc<Shape>) -> Vec<String> {
     let mut reader = RecordReader::new(input, settings, kind, columns, DatetimeAs::default());
     let mut told = Vec::new();
     loop {
@@ -113,7 +119,17 @@ fn a_header_may_name_the_columns_in_any_order() {
         &settings,
         "id INT!; a TEXT",
         "Op,id,b\n",
-        &["header: \"b\" is no column of the table, \"a\" is missing; the header has id, b; the table has id, a"],
+        &[&format!(
+            "header: \"b\" is no column of the table; the header has id, b; the table has id, a{}",
+            layout::REMEDY
+        )],
+    );
+    check_with(&settings, "id INT!; a TEXT; b INT", "Op,b,id\nI,5,1\n", &["I 1 - 5"]);
+    check_with(
+        &settings,
+        "id INT!; a TEXT!",
+        "Op,id\n",
+        &["header: \"a\" is missing; the header has id; the table has id, a"],
     );
     check_with(
         &settings,
@@ -128,7 +144,11 @@ fn a_header_may_name_the_columns_in_any_order() {
 #[test]
 fn too_few_fields_name_the_first_missing_column_and_too_many_their_number() {
     check("id INT!; a TEXT; b TEXT", "I,1,x\n", &["record 1: column b is missing: the record has 3 of 4 fields"]);
-    check("id INT!", "I,1\nI,1,2,3\n", &["I 1", "record 2: it has 4 fields and 2 are expected"]);
+    check(
+        "id INT!",
+        "I,1\nI,1,2,3\n",
+        &["I 1", &format!("record 2: it has 4 fields and 2 are expected{}", layout::REMEDY)],
+    );
     check("id INT!", "I,1\n\n", &["I 1", "record 2: column id is missing: the record has 1 of 2 fields"]);
 }
 
@@ -229,11 +249,10 @@ fn zero_dates_are_counted() {
 #[test]
 fn rows_have_the_schema_of_their_table() {
     let columns = columns("a BIGINT UNSIGNED; b DATETIME; c TIMESTAMP; d DECIMAL(5,1)");
-    let schema = crate::schema::TableSchema { columns: columns.to_vec(), primary_key: vec![] };
     for datetime in [DatetimeAs::TimestampNtz, DatetimeAs::Timestamp] {
         let mut reader =
             RecordReader::new(&b"I,,,,\n"[..], &S3Settings::default(), FileKind::Changes, columns.clone(), datetime);
-        assert_eq!(reader.next(10).unwrap().unwrap().columns.schema(), schema.arrow(datetime));
+        assert_eq!(reader.next(10).unwrap().unwrap().columns.schema(), columns.schema.arrow(datetime));
     }
 }
 
@@ -338,7 +357,7 @@ proptest! {
         types in proptest::collection::vec((any_sql_type(), any::<bool>()), 0..4),
     ) {
         let column = |(name, (sql_type, nullable)): (&str, _)| Column { name: name.into(), sql_type, nullable };
-        let columns: Arc<[Column]> = ["a", "b", "c", "d"].into_iter().zip(types).map(column).collect();
+        let columns = shape(["a", "b", "c", "d"].into_iter().zip(types).map(column).collect());
         let kind = if load { FileKind::Load } else { FileKind::Changes };
         let bytes = [bytes.as_bytes(), &noise].concat();
         let whole = read(&bytes[..], &settings, kind, columns.clone());

@@ -30,6 +30,8 @@ pub(crate) struct ColumnValues {
     nullable: bool,
     family: Family,
     store: Store,
+    /// Spaces at the end of a value are no part of it.
+    padded: bool,
     zero_dates: u64,
 }
 
@@ -93,7 +95,12 @@ impl ColumnValues {
     pub fn new(column: &Column, datetime: DatetimeAs) -> Self {
         let sql_type = column.sql_type.clone();
         let (family, store) = (family(&sql_type), store(&sql_type, datetime));
-        Self { sql_type, nullable: column.nullable, family, store, zero_dates: 0 }
+        Self { sql_type, nullable: column.nullable, family, store, padded: false, zero_dates: 0 }
+    }
+
+    /// Takes values without the spaces at their end, as MySQL gives those of a `CHAR`.
+    pub fn padded(self) -> Self {
+        Self { padded: true, ..self }
     }
 
     /// Appends one value.
@@ -108,7 +115,8 @@ impl ColumnValues {
             return self.missing(field.operation);
         }
         if !field.text.is_empty() {
-            return self.store.push(field.text, scratch, &mut self.zero_dates);
+            let text = if self.padded { without_spaces(field.text) } else { field.text };
+            return self.store.push(text, scratch, &mut self.zero_dates);
         }
         let told_from_null = field.quoted || field.null_value.is_some();
         if text_not_null || self.family == Family::Text && told_from_null {
@@ -131,8 +139,13 @@ impl ColumnValues {
                 Family::Moment => {}
             }
         }
-        with_builder!(&mut self.store, builder => builder.append_null());
+        self.push_null();
         Ok(())
+    }
+
+    /// Appends NULL for a value that the record does not have.
+    pub fn push_null(&mut self) {
+        with_builder!(&mut self.store, builder => builder.append_null());
     }
 
     /// The reason in words.
@@ -155,6 +168,11 @@ impl ColumnValues {
         };
         Ok((array, zero_dates))
     }
+}
+
+fn without_spaces(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+    &text[..end]
 }
 
 fn family(sql_type: &SqlType) -> Family {

@@ -1,0 +1,81 @@
+//! Why records cannot be read, and which one it is.
+
+use std::fmt;
+
+use crate::dms::cut::Stop;
+
+/// Why a file cannot be read on. The file itself is named by whoever opened it.
+#[derive(Debug)]
+pub enum RecordError {
+    /// A record is no row of the table.
+    Bad {
+        /// The record's number, from 1.
+        record: u64,
+        /// The column, if it is one column's fault.
+        column: Option<String>,
+        /// The value, shortened and without control characters.
+        value: Option<String>,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file is not whole: it was cut, or it is still being written. Every file of DMS ends with a row delimiter.
+    Cut {
+        /// The number of the record that is not whole, from 1; 0 is the header.
+        record: u64,
+        /// What is missing.
+        reason: String,
+    },
+    /// Reading failed.
+    Io(std::io::Error),
+    /// The header does not fit the table.
+    Header(String),
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bad { record, column, value, reason } => {
+                write!(f, "record {record}: ")?;
+                match (column, value) {
+                    (Some(column), Some(value)) => write!(f, "column {column}: \"{value}\" {reason}"),
+                    (Some(column), None) => write!(f, "column {column} {reason}"),
+                    (None, Some(value)) => write!(f, "\"{value}\" {reason}"),
+                    (None, None) => f.write_str(reason),
+                }
+            }
+            Self::Cut { record: 0, reason } => write!(f, "header: {reason}"),
+            Self::Cut { record, reason } => write!(f, "record {record}: {reason}"),
+            Self::Io(error) => write!(f, "the file cannot be read: {error}"),
+            Self::Header(reason) => write!(f, "header: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for RecordError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl RecordError {
+    pub(crate) fn bad(record: u64, reason: String) -> Self {
+        Self::Bad { record, column: None, value: None, reason }
+    }
+
+    /// `name` gives the name of a field, counted from 0.
+    pub(crate) fn stopped(record: u64, stop: Stop, name: impl FnOnce(usize) -> Option<String>) -> Self {
+        match stop {
+            Stop::AfterQuote(_) if record == 0 => Self::Header(format!("a name {}", Stop::AFTER_QUOTE)),
+            Stop::AfterQuote(field) => {
+                Self::Bad { record, column: name(field), value: None, reason: Stop::AFTER_QUOTE.to_owned() }
+            }
+            Stop::TooLong if record == 0 => Self::Header(Stop::TOO_LONG.to_owned()),
+            Stop::TooLong => Self::bad(record, Stop::TOO_LONG.to_owned()),
+            Stop::Cut(reason) => Self::Cut { record, reason: reason.to_owned() },
+            Stop::Io(error) => Self::Io(error),
+        }
+    }
+}
