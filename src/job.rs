@@ -8,9 +8,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
-use lakemerge_source::ddl::{self, CreateTable};
+use lakemerge_source::ddl::{self, CreateTable, DdlError};
 use lakemerge_source::dms::mappings::Mappings;
 use lakemerge_source::dms::settings::S3Settings;
+use lakemerge_source::dms::shape::{Described, Of, Shape};
+use lakemerge_source::dms::transformations::TableRules;
 use lakemerge_source::name::TableName;
 use lakemerge_source::schema::{DatetimeAs, TableSchema};
 
@@ -24,7 +26,7 @@ use crate::storage::{Location, Stores};
 /// Everything a command needs to know before it touches a table.
 pub struct Job {
     pub raw: Location,
-    pub settings: S3Settings,
+    pub settings: Arc<S3Settings>,
     pub mappings: Mappings,
     pub lake: Location,
     /// Bytes of memory for all tables together.
@@ -39,16 +41,19 @@ pub struct Job {
     pub maintenance: bool,
     /// Warnings about the job itself, each said once.
     pub warnings: Vec<String>,
-    datetime: DatetimeAs,
-    table_type: TableType,
-    keep_vanished: bool,
-    rewrite_types: bool,
+    all: OfAll,
+    /// By their names in the lake.
     tables: BTreeMap<TableName, TableJob>,
 }
 
 /// What is meant for one table.
 #[derive(Clone)]
 pub struct TableJob {
+    /// Its name in the source; folders and lake have the name that the task's rules make of it.
+    pub source: TableName,
+    /// What the task does to its records.
+    pub rules: TableRules,
+    settings: Arc<S3Settings>,
     /// The columns of the key as configured; `None` takes the PRIMARY KEY.
     pub key: Option<Vec<String>>,
     pub schema: SchemaFrom,
@@ -61,6 +66,8 @@ pub struct TableJob {
     pub rewrite_types: bool,
     /// Columns beside the source's, in order; `_deleted` among them means that deleted rows stay.
     pub metadata: Vec<MetadataColumn>,
+    /// Columns that the task adds to tell of a change, and that the table is to have.
+    pub helpers: Vec<String>,
 }
 
 /// Where the types of a table's columns come from.
@@ -78,10 +85,14 @@ pub enum SchemaFrom {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
     pub schema: TableSchema,
+    /// What the records look like that make its rows.
+    pub shape: Arc<Shape>,
     /// Column numbers, in the order configured.
     pub key: Vec<usize>,
     /// True if the source itself keeps the key unique.
     pub key_is_primary: bool,
+    /// Column numbers, in the order configured.
+    pub partition_by: Vec<usize>,
 }
 
 impl Job {
@@ -103,8 +114,9 @@ impl Job {
             None => Mappings::all(),
         };
         duration(source.late_window.as_deref().unwrap_or("24h"), "source.late_window")?;
-        let datetime = datetime(config.lake.datetime);
         let warnings = settings.warnings.clone();
+        let (settings, all) = (Arc::new(settings), OfAll::new(config));
+        let tables = tables(config, &mappings, &settings, &all)?;
         Ok(Job {
             raw: stores.open(&source.url, &config.folder).map_err(|e| e.at("source.url"))?,
             settings,
@@ -116,26 +128,46 @@ impl Job {
             maintenance: config.run.maintenance != Some(config::Maintenance::Off),
             warnings,
             raw_retention: duration(source.raw_retention.as_deref().unwrap_or("0d"), "source.raw_retention")?,
-            datetime,
-            table_type: table_type(config.lake.table_type),
-            keep_vanished: source.on_vanished == Some(config::OnVanished::Keep),
-            rewrite_types: source.on_type_change == Some(config::OnTypeChange::Rewrite),
-            tables: tables(config, datetime)?,
+            all,
+            tables,
         })
     }
 
     /// What is meant for `table`; of a table that the configuration does not name nothing is known.
     pub fn table(&self, table: &TableName) -> TableJob {
-        self.tables.get(table).cloned().unwrap_or(TableJob {
-            key: None,
-            schema: SchemaFrom::Unknown,
-            partition_by: vec![],
-            datetime: self.datetime,
-            table_type: self.table_type,
-            keep_vanished: self.keep_vanished,
-            rewrite_types: self.rewrite_types,
-            metadata: vec![],
+        self.tables.get(table).cloned().unwrap_or_else(|| {
+            let source = self.mappings.source(table, &[]);
+            TableJob {
+                rules: self.mappings.rules(&source),
+                source,
+                settings: Arc::clone(&self.settings),
+                key: None,
+                schema: SchemaFrom::Unknown,
+                partition_by: vec![],
+                datetime: self.all.datetime,
+                table_type: self.all.table_type,
+                keep_vanished: self.all.keep_vanished,
+                rewrite_types: self.all.rewrite_types,
+                metadata: vec![],
+                helpers: vec![],
+            }
         })
+    }
+
+    /// Whether the task brings the table that has this name in folders and lake.
+    pub fn selects(&self, table: &TableName) -> bool {
+        match self.tables.get(table) {
+            Some(meant) => self.mappings.selects(&meant.source),
+            None => self.mappings.selects_folder(table),
+        }
+    }
+
+    /// The name in the lake of the table that a person calls `name`, as in the source or in the lake.
+    pub fn name_in_lake(&self, name: &TableName) -> TableName {
+        match self.tables.contains_key(name) {
+            true => name.clone(),
+            false => self.mappings.target(&self.mappings.source(name, &[])),
+        }
     }
 
     /// DataFusion within this job's limits.
@@ -143,7 +175,7 @@ impl Job {
         Engine::new(&self.lake, self.memory_limit, self.parallelism)
     }
 
-    /// The tables that the configuration names.
+    /// The tables that the configuration names, by their names in the lake.
     pub fn named_tables(&self) -> impl Iterator<Item = &TableName> {
         self.tables.keys()
     }
@@ -162,19 +194,14 @@ impl TableJob {
     /// # Errors
     /// Usage errors that show the lines to add to the configuration.
     pub fn definition(&self, name: &TableName, inferred: Option<&TableSchema>) -> Result<Definition> {
-        let schema = match (&self.schema, inferred) {
-            (SchemaFrom::Statements { file, tables }, _) => {
-                ddl::find(tables, name).map_err(|e| Error::usage(e).at(file))?.clone()
-            }
-            (SchemaFrom::Infer, Some(schema)) => schema.clone(),
-            _ => return Err(lines_to_add(name, "its columns are not known", self)),
+        let shape = self.shape(name, inferred)?;
+        let schema = &shape.schema;
+        let names = match (&self.key, &shape.defined_key) {
+            (Some(key), _) | (None, Some(key)) => key,
+            (None, None) if !schema.primary_key.is_empty() => &schema.primary_key,
+            (None, None) => return Err(lines_to_add(name, "it has no PRIMARY KEY and no key is configured", self)),
         };
-        let names = match &self.key {
-            Some(key) => key.clone(),
-            None if !schema.primary_key.is_empty() => schema.primary_key.clone(),
-            None => return Err(lines_to_add(name, "it has no PRIMARY KEY and no key is configured", self)),
-        };
-        let key = names.iter().map(|column| key_column(&schema, column)).collect::<Result<Vec<_>>>()?;
+        let key = names.iter().map(|column| key_column(&shape, column)).collect::<Result<Vec<_>>>()?;
         if let Some(column) = self.metadata.iter().find(|column| schema.position_of(column.name()).is_some()) {
             return Err(Error::usage(format!(
                 "the source itself has a column {}, so lakemerge cannot add one",
@@ -184,28 +211,70 @@ impl TableJob {
         if let Some((_, twice)) = key.iter().enumerate().find(|(i, at)| key[..*i].contains(at)) {
             return Err(Error::usage(format!("key names {} twice", schema.columns[*twice].name)));
         }
-        let mut partitions = vec![];
+        let mut partition_by = vec![];
         for column in &self.partition_by {
-            let at = schema.position_of(column).ok_or_else(|| no_such_column("partition_by", column, &schema))?;
-            if partitions.contains(&at) {
+            let at = shape.position_of(column).ok_or_else(|| no_such_column("partition_by", column, schema))?;
+            if partition_by.contains(&at) {
                 return Err(Error::usage(format!("partition_by names {column} twice")));
             }
-            partitions.push(at);
+            partition_by.push(at);
         }
-        if partitions.len() == schema.columns.len() {
+        if partition_by.len() == schema.columns.len() {
             return Err(Error::usage("partition_by names every column, and no column is left for the files"));
         }
         let mut primary: Vec<_> = schema.primary_key.iter().filter_map(|c| schema.position_of(c)).collect();
         let mut sorted = key.clone();
         primary.sort_unstable();
         sorted.sort_unstable();
-        Ok(Definition { key_is_primary: primary == sorted, schema, key })
+        let key_is_primary = primary == sorted;
+        Ok(Definition { key_is_primary, schema: schema.clone(), shape: Arc::new(shape), key, partition_by })
+    }
+
+    /// The columns that the rules of the task make of those that are configured or inferred.
+    fn shape(&self, name: &TableName, inferred: Option<&TableSchema>) -> Result<Shape> {
+        let (key, wanted) = (self.key.as_deref().unwrap_or_default(), &self.helpers);
+        let described = match (&self.schema, inferred) {
+            (SchemaFrom::Statements { file, tables }, _) => {
+                let usage = |e| Error::usage(e).at(file);
+                let (statement, of) = self.statement(name, tables).map_err(usage)?;
+                let schema = statement.schema_of(name).map_err(usage)?;
+                Described { schema, of, key, chars: Some(&statement.chars), lobs: Some(&statement.lobs), wanted }
+            }
+            // what arrives has the names and types that the rules gave it
+            (SchemaFrom::Infer, Some(schema)) => {
+                Described { schema, of: Of::Lake, key, chars: None, lobs: None, wanted }
+            }
+            _ => return Err(lines_to_add(name, "its columns are not known", self)),
+        };
+        Shape::new(&self.rules, &described, &self.settings).map_err(Error::usage)
+    }
+
+    /// The CREATE TABLE of the source's table, else of the table `name` of the lake.
+    fn statement<'a>(
+        &self,
+        name: &TableName,
+        tables: &'a [CreateTable],
+    ) -> std::result::Result<(&'a CreateTable, Of), DdlError> {
+        let exact = |name: &TableName| {
+            tables.iter().any(|t| t.table == name.table && t.schema.as_ref().is_some_and(|s| *s == name.schema))
+        };
+        if exact(name) && !exact(&self.source) {
+            return Ok((ddl::find_statement(tables, name)?, Of::Lake));
+        }
+        match ddl::find_statement(tables, &self.source) {
+            Ok(statement) => Ok((statement, Of::Source)),
+            Err(error) => match ddl::find_statement(tables, name) {
+                Ok(statement) => Ok((statement, Of::Lake)),
+                Err(_) => Err(error),
+            },
+        }
     }
 }
 
-fn key_column(schema: &TableSchema, column: &str) -> Result<usize> {
+fn key_column(shape: &Shape, column: &str) -> Result<usize> {
     use lakemerge_source::schema::SqlType;
-    let at = schema.position_of(column).ok_or_else(|| no_such_column("key", column, schema))?;
+    let schema = &shape.schema;
+    let at = shape.position_of(column).ok_or_else(|| no_such_column("key", column, schema))?;
     match schema.columns[at].sql_type {
         SqlType::Float | SqlType::Double => Err(Error::usage(format!(
             "key column {column} is a {}: two equal numbers may differ in their bits, so it cannot identify a row",
@@ -231,7 +300,31 @@ fn lines_to_add(name: &TableName, why: &str, table: &TableJob) -> Error {
     Error::usage(format!("{why}; add to the configuration:\n\n{lines}\n"))
 }
 
-fn tables(config: &Config, datetime_of_all: DatetimeAs) -> Result<BTreeMap<TableName, TableJob>> {
+/// What is said of all tables.
+struct OfAll {
+    datetime: DatetimeAs,
+    table_type: TableType,
+    keep_vanished: bool,
+    rewrite_types: bool,
+}
+
+impl OfAll {
+    fn new(config: &Config) -> OfAll {
+        OfAll {
+            datetime: datetime(config.lake.datetime),
+            table_type: table_type(config.lake.table_type),
+            keep_vanished: config.source.on_vanished == Some(config::OnVanished::Keep),
+            rewrite_types: config.source.on_type_change == Some(config::OnTypeChange::Rewrite),
+        }
+    }
+}
+
+fn tables(
+    config: &Config,
+    mappings: &Mappings,
+    settings: &Arc<S3Settings>,
+    all: &OfAll,
+) -> Result<BTreeMap<TableName, TableJob>> {
     let mut statements: HashMap<&str, Arc<Vec<CreateTable>>> = HashMap::new();
     let mut tables = BTreeMap::new();
     for table in &config.tables {
@@ -249,21 +342,38 @@ fn tables(config: &Config, datetime_of_all: DatetimeAs) -> Result<BTreeMap<Table
                 SchemaFrom::Statements { file: file.to_string(), tables: parsed }
             }
         };
+        let source = mappings.source(&name, &schema.names());
+        let rules = mappings.rules(&source);
+        let (metadata, helpers) = metadata_columns(table, &rules).map_err(|e| e.at(&place))?;
         let job = TableJob {
             key: table.key.clone().filter(|key| !key.is_empty()),
             schema,
+            settings: Arc::clone(settings),
             partition_by: table.partition_by.clone(),
-            datetime: table.datetime.map_or(datetime_of_all, |d| datetime(Some(d))),
-            table_type: table_type(table.table_type.or(config.lake.table_type)),
-            metadata: metadata_columns(table).map_err(|e| e.at(&place))?,
-            keep_vanished: table.on_vanished.or(config.source.on_vanished) == Some(config::OnVanished::Keep),
-            rewrite_types: table.on_type_change.or(config.source.on_type_change) == Some(config::OnTypeChange::Rewrite),
+            datetime: table.datetime.map_or(all.datetime, |d| datetime(Some(d))),
+            table_type: table.table_type.map_or(all.table_type, |t| table_type(Some(t))),
+            keep_vanished: table.on_vanished.map_or(all.keep_vanished, |v| v == config::OnVanished::Keep),
+            rewrite_types: table.on_type_change.map_or(all.rewrite_types, |v| v == config::OnTypeChange::Rewrite),
+            rules,
+            metadata,
+            helpers,
+            source,
         };
-        if tables.insert(name, job).is_some() {
+        if tables.insert(mappings.target(&job.source), job).is_some() {
             return Err(Error::usage(format!("{place} stands twice")));
         }
     }
     Ok(tables)
+}
+
+impl SchemaFrom {
+    /// The names of the tables that the statements create.
+    fn names(&self) -> Vec<String> {
+        match self {
+            SchemaFrom::Statements { tables, .. } => tables.iter().map(|table| table.table.clone()).collect(),
+            SchemaFrom::Unknown | SchemaFrom::Infer => vec![],
+        }
+    }
 }
 
 fn create_tables(config: &Config, file: &str) -> Result<Vec<CreateTable>> {
@@ -310,14 +420,24 @@ fn datetime(word: Option<config::Datetime>) -> DatetimeAs {
     }
 }
 
-fn metadata_columns(table: &config::Table) -> Result<Vec<MetadataColumn>> {
-    let soft = (table.delete == Some(config::Delete::Soft)).then_some(MetadataColumn::Deleted);
-    let named = table.metadata_columns.iter().map(|name| {
-        MetadataColumn::named(name).ok_or_else(|| {
-            Error::usage(format!("metadata_columns has no {name:?}; there are _op, _commit_ts and _position"))
-        })
-    });
-    soft.into_iter().map(Ok).chain(named).collect()
+/// The columns of ours, and those of the task's, that the table has beside the source's.
+fn metadata_columns(table: &config::Table, rules: &TableRules) -> Result<(Vec<MetadataColumn>, Vec<String>)> {
+    let mut ours: Vec<_> =
+        (table.delete == Some(config::Delete::Soft)).then_some(MetadataColumn::Deleted).into_iter().collect();
+    let mut helpers = vec![];
+    for name in &table.metadata_columns {
+        match MetadataColumn::named(name) {
+            Some(column) => ours.push(column),
+            None if rules.adds_helper(name) => helpers.push(name.clone()),
+            None => {
+                return Err(Error::usage(format!(
+                    "metadata_columns has no {name:?}; there are _op, _commit_ts and _position, and the columns that the \
+                     task adds with $AR_H_ expressions"
+                )));
+            }
+        }
+    }
+    Ok((ours, helpers))
 }
 
 fn table_type(word: Option<config::TableType>) -> TableType {

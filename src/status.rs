@@ -52,7 +52,7 @@ pub struct TableStatus {
 pub async fn status(job: &Job) -> Result<Status> {
     let lake = Lake::new(job.lake.clone());
     let mut names: BTreeSet<TableName> = lake.table_names().await?.into_iter().collect();
-    names.extend(listing::tables(&job.raw, &job.mappings).await?);
+    names.extend(listing::tables(&job.raw, |name| job.selects(name)).await?);
     names.extend(job.named_tables().cloned());
     let (job, lake) = (job, &lake);
     let tables = futures::stream::iter(names.into_iter().map(|name| async move {

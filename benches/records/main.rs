@@ -36,6 +36,7 @@ use lakemerge_source::ddl;
 use lakemerge_source::dms::names::FileKind;
 use lakemerge_source::dms::records::RecordReader;
 use lakemerge_source::dms::settings::S3Settings;
+use lakemerge_source::dms::shape::Shape;
 use lakemerge_source::name::TableName;
 use lakemerge_source::schema::{DatetimeAs, TableSchema};
 use tempfile::TempDir;
@@ -143,10 +144,10 @@ impl Ours {
 
     fn read(&self, halves: &Halves) -> Result<Vec<ChangeRows>> {
         on_threads(halves, |half| {
-            let columns = self.schema.columns.clone().into();
+            let shape = Arc::new(Shape::of(self.schema.clone()));
             let settings = S3Settings::default();
             let kind = FileKind::Changes;
-            let mut reader = RecordReader::new(Cursor::new(half), &settings, kind, columns, DatetimeAs::default());
+            let mut reader = RecordReader::new(Cursor::new(half), &settings, kind, shape, DatetimeAs::default());
             let mut read = vec![];
             while let Some(rows) = reader.next(ROWS)? {
                 read.push(ChangeRows::whole(rows.columns, rows.operations));

@@ -1,7 +1,6 @@
 //! Which tables and raw files there are.
 
 use futures::{StreamExt, TryStreamExt};
-use lakemerge_source::dms::mappings::Mappings;
 use lakemerge_source::dms::names::FileName;
 use lakemerge_source::name::TableName;
 use object_store::path::Path;
@@ -44,8 +43,8 @@ impl Listing {
     }
 }
 
-/// The tables below `raw` that `mappings` select: every `<schema>/<table>/` folder.
-pub async fn tables(raw: &Location, mappings: &Mappings) -> Result<Vec<TableName>> {
+/// The tables below `raw` that the task `selects`: every `<schema>/<table>/` folder.
+pub async fn tables(raw: &Location, selects: impl Fn(&TableName) -> bool) -> Result<Vec<TableName>> {
     let schemas = folders(raw, &raw.prefix).await?;
     if schemas.is_empty() {
         let found = raw.store.list(Some(&raw.prefix)).next().await;
@@ -65,7 +64,7 @@ pub async fn tables(raw: &Location, mappings: &Mappings) -> Result<Vec<TableName
     for (schema, tables) in listings {
         names.extend(tables.iter().map(|table| TableName { schema: part(&schema), table: part(table) }));
     }
-    names.retain(|name| !name.table.starts_with("awsdms_") && mappings.selects(name));
+    names.retain(|name| !name.table.starts_with("awsdms_") && selects(name));
     names.sort();
     Ok(names)
 }

@@ -11,8 +11,9 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use lakemerge_source::dms::names::{FileKind, decompress};
 use lakemerge_source::dms::records::{Operation, RecordError, RecordReader, Rows};
 use lakemerge_source::dms::settings::S3Settings;
+use lakemerge_source::dms::shape::Shape;
 use lakemerge_source::infer::Inference;
-use lakemerge_source::schema::{Column, DatetimeAs, TableSchema};
+use lakemerge_source::schema::{DatetimeAs, TableSchema};
 use object_store::{ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -38,7 +39,7 @@ pub struct Reading {
     pub store: Arc<dyn ObjectStore>,
     pub in_flight: InFlight,
     pub settings: Arc<S3Settings>,
-    pub columns: Arc<[Column]>,
+    pub shape: Arc<Shape>,
     pub datetime: DatetimeAs,
     /// The numbers of the key's columns.
     pub key: Arc<[usize]>,
@@ -171,7 +172,7 @@ impl Reading {
                 first_record: rows.first_record,
             };
             take(match rows.old_keys {
-                Some(old) => changes.with_key_updates(&old, &self.key, self.columns.len())?,
+                Some(old) => changes.with_key_updates(&old, &self.key, self.shape.schema.columns.len())?,
                 None => changes,
             })?;
         }
@@ -246,7 +247,7 @@ impl Reading {
                 file.shown,
                 rows.first_record,
                 rows.first_record + rows.operations.len() as u64 - 1,
-                self.columns[*column].name,
+                self.shape.schema.columns[*column].name,
             )));
         }
         Ok(rows.zero_dates.iter().sum())
@@ -270,15 +271,15 @@ impl Reading {
         content: impl Read + Send + 'static,
     ) -> RecordReader<Box<dyn Read + Send>> {
         let content = decompress(&file.name, content);
-        let reader = RecordReader::new(content, &self.settings, kind, Arc::clone(&self.columns), self.datetime);
+        let reader = RecordReader::new(content, &self.settings, kind, Arc::clone(&self.shape), self.datetime)
+            .with_key(&self.key, self.datetime);
         if self.metadata.contains(&MetadataColumn::CommitTs) { reader.with_commit_times() } else { reader }
     }
 }
 
 /// The columns and types that all rows of a load's `files` allow.
-pub async fn infer(store: Arc<dyn ObjectStore>, settings: Arc<S3Settings>, files: Vec<RawFile>) -> Result<TableSchema> {
+pub async fn infer(store: Arc<dyn ObjectStore>, mut inference: Inference, files: Vec<RawFile>) -> Result<TableSchema> {
     tokio::task::spawn_blocking(move || {
-        let mut inference = Inference::new(&settings);
         for file in &files {
             let (content, _) = Fetched::start(Arc::clone(&store), file);
             inference.observe(decompress(&file.name, content)).map_err(|e| at(file, e))?;

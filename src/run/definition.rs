@@ -2,7 +2,7 @@
 
 use datafusion::arrow::datatypes::Schema;
 use deltalake::kernel::Action;
-use lakemerge_source::schema::{Column, TableSchema};
+use lakemerge_source::schema::Column;
 
 use super::evolve::{Evolution, FoundBy, needs_rewrite};
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ pub fn check(table: &Table, facts: &Facts, configured: &TableJob, found_by: Foun
         format!("--reload {} rebuilds the table as configured, from a full load that the task wrote since", table.name);
     let meant = configured.definition(&table.name, Some(&facts.schema))?;
     let arrow = |column: &Column| column.sql_type.arrow(configured.datetime);
-    let evolution = Evolution::between(&facts.schema, &meant.schema, arrow, found_by)
+    let evolution = Evolution::between(&facts.schema, &meant.shape, arrow, found_by)
         .map_err(|difference| Error::definite(format!("{difference}; {remedy}")))?;
     if let Some(error) = evolution.as_ref().and_then(needs_rewrite).filter(|_| !configured.rewrite_types) {
         return Err(error.so(format!("or {remedy}")));
@@ -26,7 +26,7 @@ pub fn check(table: &Table, facts: &Facts, configured: &TableJob, found_by: Foun
         let (was, is) = (facts.key.join(", "), key_names(&meant).join(", "));
         return Err(Error::definite(format!("the table's key is ({was}), the configuration says ({is}); {remedy}")));
     }
-    let partition_by = partition_names(configured, &meant.schema);
+    let partition_by = partition_names(&meant);
     if partition_by != table.partition_columns {
         let (was, is) = (table.partition_columns.join(", "), partition_by.join(", "));
         return Err(Error::definite(format!(
@@ -67,7 +67,6 @@ pub fn key_names(definition: &Definition) -> Vec<String> {
 }
 
 /// The names of the columns to partition by, as the schema spells them.
-pub fn partition_names(meant: &TableJob, schema: &TableSchema) -> Vec<String> {
-    let names = meant.partition_by.iter();
-    names.filter_map(|name| schema.position_of(name)).map(|i| schema.columns[i].name.clone()).collect()
+pub fn partition_names(definition: &Definition) -> Vec<String> {
+    definition.partition_by.iter().map(|&i| definition.schema.columns[i].name.clone()).collect()
 }

@@ -10,6 +10,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::logical_expr::cast;
 use datafusion::prelude::{Expr, ident};
 use deltalake::kernel::Action;
+use lakemerge_source::dms::shape::Shape;
 use lakemerge_source::schema::{Column, TableSchema};
 use serde_json::json;
 
@@ -45,10 +46,12 @@ impl Evolution {
     /// What cannot be followed, in words.
     pub fn between(
         table: &TableSchema,
-        configured: &TableSchema,
+        configured: &Shape,
         arrow: impl Fn(&Column) -> DataType,
         found_by: FoundBy,
     ) -> Result<Option<Evolution>, String> {
+        let of_source = configured.source_columns();
+        let configured = &configured.schema;
         if table.columns == configured.columns {
             return Ok(None);
         }
@@ -82,7 +85,8 @@ impl Evolution {
             if !kept.iter().copied().eq(table.columns.iter().map(|column| &column.name)) {
                 return Err("the columns of the table and of the configured schema differ in their order".to_string());
             }
-            if let Some(column) = configured.columns.iter().take(kept.len()).find(is_new) {
+            let kept = of_source.iter().filter(|c| !is_new(c)).count();
+            if let Some(column) = of_source.iter().take(kept).find(is_new) {
                 return Err(format!(
                     "column {} is new and stands before others: without a header (AddColumnName) nothing tells which \
                      records have it",
@@ -102,7 +106,11 @@ impl TableRun<'_> {
         let layout = self.layout(&definition)?;
         let old = &opened.ours.facts;
         let least_fields = match self.found_by() {
-            FoundBy::Place if !evolution.added.is_empty() => old.least_fields.or(Some(old.schema.columns.len())),
+            FoundBy::Place if !evolution.added.is_empty() => {
+                let of_source = definition.shape.source_columns().iter();
+                let were = of_source.filter(|column| old.schema.columns.iter().any(|c| c.name == column.name));
+                old.least_fields.or(Some(were.count()))
+            }
             _ => old.least_fields,
         };
         let facts = Facts { schema: definition.schema.clone(), least_fields, ..old.clone() };
@@ -187,7 +195,7 @@ mod tests {
 
     fn between(table: &[(&str, &str)], now: &[(&str, &str)], found_by: FoundBy) -> Result<Option<Evolution>, String> {
         let arrow = |column: &Column| column.sql_type.arrow(DatetimeAs::default());
-        Evolution::between(&schema(table), &schema(now), arrow, found_by)
+        Evolution::between(&schema(table), &Shape::of(schema(now)), arrow, found_by)
     }
 
     #[test]

@@ -36,6 +36,18 @@ pub struct Options {
     pub adopt: Vec<TableName>,
 }
 
+impl Options {
+    /// The same, with the tables by their names in the lake where they were named as in the source.
+    fn in_lake(mut self, job: &Job) -> Options {
+        let named =
+            [&mut self.tables, &mut self.reload, &mut self.load_complete, &mut self.accept_load, &mut self.adopt];
+        for name in named.into_iter().flatten() {
+            *name = job.name_in_lake(name);
+        }
+        self
+    }
+}
+
 /// Merges everything new into the lake, until `stopped` gives a reason not to go on.
 ///
 /// What befalls one table is in its report, and the others go on; what concerns the whole run is the report's error.
@@ -58,6 +70,7 @@ pub async fn run(job: Arc<Job>, options: Options, stopped: impl Future<Output = 
 }
 
 async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -> Result<()> {
+    let options = options.in_lake(job);
     let names = tables(job, &options).await?;
     let engine = job.engine()?;
     let lake = Lake::new(job.lake.clone());
@@ -89,8 +102,8 @@ async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -
 
 /// The tables to work on: those that the source has and the job selects, and those that are named.
 async fn tables(job: &Job, options: &Options) -> Result<Vec<TableName>> {
-    let mut names: BTreeSet<_> = listing::tables(&job.raw, &job.mappings).await?.into_iter().collect();
-    names.extend(job.named_tables().filter(|name| job.mappings.selects(name)).cloned());
+    let mut names: BTreeSet<_> = listing::tables(&job.raw, |name| job.selects(name)).await?.into_iter().collect();
+    names.extend(job.named_tables().filter(|name| job.selects(name)).cloned());
     let asked = [&options.tables, &options.reload, &options.load_complete, &options.accept_load, &options.adopt];
     for name in asked.into_iter().flatten() {
         if !names.contains(name) {

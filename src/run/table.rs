@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deltalake::kernel::Action;
+use lakemerge_source::infer::Inference;
 use lakemerge_source::name::TableName;
 use lakemerge_source::position::Stamp;
 use lakemerge_source::schema::TableSchema;
@@ -293,8 +294,9 @@ impl<'a> TableRun<'a> {
         if !matches!(self.meant.schema, SchemaFrom::Infer) {
             return Ok(None);
         }
-        let settings = Arc::new(self.job.settings.clone());
-        let schema = reading::infer(Arc::clone(&self.job.raw.store), settings, files.to_vec()).await?;
+        let key = self.meant.key.as_deref().unwrap_or_default();
+        let inference = Inference::new(&self.job.settings).with_rules(self.meant.rules.clone(), key);
+        let schema = reading::infer(Arc::clone(&self.job.raw.store), inference, files.to_vec()).await?;
         let columns: Vec<_> = schema.columns.iter().map(|c| format!("{} {}", c.name, c.sql_type)).collect();
         self.report.notes.push(format!("inferred the columns {}", columns.join(", ")));
         Ok(Some(schema))
@@ -303,6 +305,10 @@ impl<'a> TableRun<'a> {
     fn defined(&self, opened: &Opened) -> Result<(Definition, Layout)> {
         let mut definition = self.meant.definition(&self.name, Some(&opened.ours.facts.schema))?;
         definition.key_is_primary = opened.ours.facts.key_is_primary;
+        if let Some(least) = opened.ours.facts.least_fields {
+            let all = definition.shape.source_columns().len();
+            Arc::make_mut(&mut definition.shape).known_widths = least.min(all)..=all;
+        }
         let layout = self.layout(&definition)?;
         Ok((definition, layout))
     }
@@ -317,7 +323,7 @@ impl<'a> TableRun<'a> {
             log: self.lake.log(&self.name)?,
             schema: self.meant.arrow(&definition.schema),
             key: definition::key_names(definition),
-            partition_by: definition::partition_names(&self.meant, &definition.schema),
+            partition_by: definition::partition_names(definition),
             table_type: self.meant.table_type,
             source_columns: definition.schema.columns.len(),
             memory: self.engine.pool(),
@@ -328,8 +334,8 @@ impl<'a> TableRun<'a> {
         Reading {
             store: Arc::clone(&self.job.raw.store),
             in_flight: self.engine.in_flight().clone(),
-            settings: Arc::new(self.job.settings.clone()),
-            columns: definition.schema.columns.clone().into(),
+            settings: Arc::clone(&self.job.settings),
+            shape: Arc::clone(&definition.shape),
             datetime: self.meant.datetime,
             key: definition.key.clone().into(),
             metadata: self.meant.metadata.clone().into(),

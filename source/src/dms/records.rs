@@ -223,7 +223,7 @@ impl<R: Read> RecordReader<R> {
         }
         for (column, (values, field)) in self.values.iter_mut().zip(&self.places.columns).enumerate() {
             let Some(field) = *field else {
-                values.push_null();
+                values.push_nothing();
                 continue;
             };
             let span = self.fields.spans[field];
@@ -233,11 +233,11 @@ impl<R: Read> RecordReader<R> {
                     (Operation::Insert, _) | (_, true) => Err(Refusal::Untold),
                     (Operation::Update, false) => {
                         self.unchanged.push((row, column));
-                        values.push_null();
+                        values.push_nothing();
                         Ok(())
                     }
                     (Operation::Delete, false) => {
-                        values.push_null();
+                        values.push_nothing();
                         Ok(())
                     }
                 }

@@ -237,6 +237,11 @@ impl Shape {
         Ok((0..self.source_fields).filter(padded).collect())
     }
 
+    /// The columns that come from the source; those that the task adds follow them.
+    pub fn source_columns(&self) -> &[Column] {
+        &self.schema.columns[..self.source_fields]
+    }
+
     /// The place of a column, by its name in the lake or else in the source.
     pub fn position_of(&self, name: &str) -> Option<usize> {
         let of_source = || {

@@ -139,12 +139,12 @@ impl ColumnValues {
                 Family::Moment => {}
             }
         }
-        self.push_null();
+        self.push_nothing();
         Ok(())
     }
 
     /// Appends NULL for a value that the record does not have.
-    pub fn push_null(&mut self) {
+    pub fn push_nothing(&mut self) {
         with_builder!(&mut self.store, builder => builder.append_null());
     }
 
