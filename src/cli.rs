@@ -224,11 +224,12 @@ async fn show_status(job: &Job, args: StatusArgs) -> Result<u8> {
 async fn look_after(job: &Job, args: MaintainArgs) -> Result<u8> {
     let (lake, engine) = (Lake::new(job.lake.clone()), job.engine()?);
     let names = lake.table_names().await?;
-    if let Some(unknown) = args.tables.iter().find(|name| !names.contains(name)) {
+    let asked: Vec<_> = args.tables.iter().map(|name| job.name_in_lake(name)).collect();
+    if let Some(unknown) = asked.iter().find(|name| !names.contains(name)) {
         return Err(Error::usage(format!("there is no table {unknown} in {}", job.lake.url)));
     }
     let mut worst = None;
-    for name in names.iter().filter(|name| args.tables.is_empty() || args.tables.contains(name)) {
+    for name in names.iter().filter(|name| asked.is_empty() || asked.contains(name)) {
         match maintain::maintain(&engine, &lake, name).await {
             Ok(done) => tracing::info!("{name}: {done}"),
             Err(error) => {

@@ -28,3 +28,4 @@ mod settings;
 mod statistics;
 mod table_types;
 mod tidy;
+mod transformations;

@@ -1,10 +1,11 @@
 //! The endpoint's S3Settings and the task's table mappings, taken as they are: carried out, or refused by name.
 
+use crate::support::bin::Outcome;
 use crate::support::dms::{Settings, delete, insert, update};
 use crate::support::model::{Model, assert_same};
 use crate::support::site::Site;
 use crate::support::table::{NULL, Row, Table, row};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn people() -> Table {
     Table::new(
@@ -121,13 +122,9 @@ fn a_setting_that_is_not_carried_out_is_refused_by_name() {
     let people = people();
     for (name, value) in [
         ("DataFormat", json!("parquet")),
-        ("CdcInsertsOnly", json!(true)),
-        ("CdcInsertsAndUpdates", json!(true)),
         ("PreserveTransactions", json!(true)),
         ("CdcPath", json!("changes")),
         ("DatePartitionEnabled", json!(true)),
-        ("UseCsvNoSupValue", json!(true)),
-        ("AddTrailingPaddingCharacter", json!(true)),
     ] {
         let mut site = Site::local();
         site.settings.more = vec![(name.to_owned(), value)];
@@ -136,6 +133,58 @@ fn a_setting_that_is_not_carried_out_is_refused_by_name() {
         site.command(&["run"]).exits(2).says(&[name, "s3.json"]);
         assert_eq!(site.version(&people), None, "{name}");
     }
+}
+
+/// Files of `shop.people` written with further settings, and the ids and names that the table has in the end.
+#[track_caller]
+fn check_files(more: &[(&str, Value)], op_for_full_load: bool, load: &str, changes: &str, expected: &str) -> Outcome {
+    let people = people();
+    let mut site = Site::local();
+    site.settings.op_for_full_load = op_for_full_load;
+    site.settings.more = more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    site.declare(&[&people]);
+    site.edit("shop.sql", "varchar(50)", "char(50)");
+    site.put_raw("shop/people/LOAD00000001.csv", load);
+    site.run();
+    site.put_raw("shop/people/20240301-120000000.csv", changes);
+    let (outcome, _) = site.run_exits(0, &[]);
+    assert_eq!(
+        site.query_csv("SELECT id, name, owes FROM shop.people ORDER BY id"),
+        format!("id,name,owes\n{expected}")
+    );
+    outcome
+}
+
+#[test]
+fn changes_may_be_inserts_alone() {
+    let inserts = [("CdcInsertsOnly", json!(true))];
+    let outcome = check_files(&inserts, true, "I,1,a,1.00\n", "I,2,b,2.00\n", "1,a,1.00\n2,b,2.00\n");
+    outcome.says(&["CdcInsertsOnly", "no updates and no deletes"]);
+    check_files(&inserts, false, "1,a,1.00\n", "2,b,2.00\n", "1,a,1.00\n2,b,2.00\n");
+}
+
+#[test]
+fn changes_may_be_inserts_and_updates() {
+    let upserts = [("CdcInsertsAndUpdates", json!(true))];
+    let expected = "1,a2,1.00\n2,b,2.00\n";
+    let outcome = check_files(&upserts, true, "I,1,a,1.00\n", "I,2,b,2.00\nU,1,a2,1.00\n", expected);
+    outcome.says(&["CdcInsertsAndUpdates", "no deletes"]);
+    // the documentation has both forms
+    check_files(&upserts, false, "1,a,1.00\n", "I,2,b,2.00\nU,1,a2,1.00\n", expected);
+    check_files(&upserts, false, "1,a,1.00\n", "2,b,2.00\n1,a2,1.00\n", expected);
+}
+
+#[test]
+fn a_value_that_an_update_does_not_tell_stays_as_it_was() {
+    let no_sup = [("UseCsvNoSupValue", json!(true)), ("CsvNoSupValue", json!("?"))];
+    check_files(&no_sup, true, "I,1,a,1.00\n", "U,1,a2,?\nU,1,?,3.00\n", "1,a2,3.00\n");
+}
+
+#[test]
+fn the_spaces_behind_a_char_are_no_part_of_it() {
+    let padding = [("AddTrailingPaddingCharacter", json!(true))];
+    check_files(&padding, true, "I,1,a  ,1.00\n", "I,2,b c ,2.00\n", "1,a,1.00\n2,b c,2.00\n");
+    check_files(&[], true, "I,1,a  ,1.00\n", "I,2,b,2.00\n", "1,a  ,1.00\n2,b,2.00\n");
 }
 
 #[test]

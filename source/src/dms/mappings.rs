@@ -93,7 +93,9 @@ impl Mappings {
     /// give it; `known` are names that tables of the source may have, from `CREATE TABLE` statements.
     pub fn source(&self, name: &TableName, known: &[String]) -> TableName {
         let mut possible = self.formers(name, known);
-        if let Some(renamed) = possible.iter().find(|former| *former != name && self.renames(former, name)) {
+        // the one that most rules without wildcards rename so: no two tables may become one
+        let renamed = possible.iter().filter(|former| self.renames(former, name) > 0);
+        if let Some(renamed) = renamed.min_by_key(|former| std::cmp::Reverse(self.renames(former, name))) {
             return renamed.clone();
         }
         if !possible.contains(name) {
@@ -103,9 +105,9 @@ impl Mappings {
         possible.iter().find(is_known).or(possible.first()).unwrap_or(name).clone()
     }
 
-    /// Whether a rule without wildcards renames the schema or the table of `former` as `name` has it.
-    fn renames(&self, former: &TableName, name: &TableName) -> bool {
-        self.transformations.iter().any(|rule| match &rule.action {
+    /// How many rules without wildcards rename the schema or the table of `former` as `name` has it.
+    fn renames(&self, former: &TableName, name: &TableName) -> usize {
+        let renames = |rule: &&Transformation| match &rule.action {
             Action::NameSchema(Naming::Rename(new)) => {
                 *new == name.schema && rule.exact_schema().as_ref() == Some(&former.schema)
             }
@@ -113,7 +115,8 @@ impl Mappings {
                 *new == name.table && rule.exact_table().as_ref() == Some(&former.table)
             }
             _ => false,
-        })
+        };
+        self.transformations.iter().filter(renames).count()
     }
 
     /// The selected tables of the source that may have become `target`, as far as the rules tell.

@@ -96,6 +96,9 @@ fn a_table_may_be_meant_by_its_name_in_the_source_or_in_the_lake() {
     assert_eq!(prefix("shop.orders", &[]), "shop.orders");
     let renamed = mappings(&[rule(1, "rename", "shop.orders", r#""value": "sales""#)]).unwrap();
     assert_eq!(renamed.source(&name("shop.sales"), &["sales".to_owned()]), name("shop.orders"));
+    let both =
+        [rule(1, "rename", "shop", r#""value": "lake""#), rule(2, "rename", "shop.orders", r#""value": "sales""#)];
+    assert_eq!(super::tests::mappings(&both).unwrap().source(&name("lake.sales"), &[]), name("shop.orders"));
 }
 
 #[test]
