@@ -32,6 +32,8 @@ pub(super) enum Action {
     IncludeColumn,
     RemoveColumn,
     ChangeType(SqlType),
+    /// A value arrives as the digits of its hash.
+    Hash,
     /// The names of the key's columns.
     DefineKey(Vec<String>),
     BeforeImages(BeforeImages),
@@ -150,8 +152,8 @@ fn action_of(rule: &Value, target: &str, action: &str) -> Result<Action, String>
             let data_type = rule.get("data-type").ok_or("it has no data-type")?;
             sql_type(data_type).map(Action::ChangeType)
         }
-        // a hash is 64 hexadecimal digits; masked and randomized digits are of the column's own type
-        ("column", "data-masking-hash-mask") => Ok(Action::ChangeType(SqlType::Text)),
+        // masked and randomized digits are values of the column's own type
+        ("column", "data-masking-hash-mask") => Ok(Action::Hash),
         ("column", "data-masking-digits-mask" | "data-masking-digits-randomize") => Ok(Action::Nothing),
         ("schema", _) => naming(rule, action).map(Action::NameSchema),
         ("table", _) => naming(rule, action).map(Action::NameTable),
@@ -377,6 +379,9 @@ impl TableRules {
 
     /// The type as which the source's `column` arrives, if it is another one.
     pub(super) fn sql_type(&self, column: &str) -> Option<SqlType> {
+        if self.first_of_column(column, |action| (*action == Action::Hash).then_some(())).is_some() {
+            return Some(SqlType::Text);
+        }
         self.first_of_column(column, |action| match action {
             Action::ChangeType(sql_type) => Some(sql_type.clone()),
             _ => None,

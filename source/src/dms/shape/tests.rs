@@ -83,8 +83,10 @@ fn of_renaming_rules_of_one_column_the_lowest_number_counts_and_other_kinds_besi
         rule(3, "convert-uppercase", "%.%.%", ""),
         rule(2, "rename", "shop.orders.id", r#""value": "no""#),
         rule(4, "change-data-type", "shop.orders.id", r#""data-type": {"type": "int8"}"#),
+        rule(5, "change-data-type", "shop.orders.age", r#""data-type": {"type": "int8"}"#),
+        rule(6, "data-masking-hash-mask", "shop.orders.age", ""),
     ];
-    check("id INT!; name TEXT", &rules, "no BIGINT!; NAME TEXT [no]");
+    check("id INT!; name TEXT; age INT", &rules, "no BIGINT!; NAME TEXT; AGE TEXT [no]");
 }
 
 #[test]
