@@ -126,11 +126,12 @@ impl TableJob {
                 let usage = |e| Error::usage(e).at(file);
                 let (statement, of) = self.statement(name, tables).map_err(usage)?;
                 let schema = statement.schema_of(name).map_err(usage)?;
-                Described { schema, of, key, chars: Some(&statement.chars), lobs: Some(&statement.lobs), wanted }
+                let (generated, chars, lobs) = (&statement.generated, &statement.chars, &statement.lobs);
+                Described { schema, of, key, generated, chars: Some(chars), lobs: Some(lobs), wanted }
             }
             // what arrives has the names and types that the rules gave it
             (SchemaFrom::Infer, Some(schema)) => {
-                Described { schema, of: Of::Lake, key, chars: None, lobs: None, wanted }
+                Described { schema, of: Of::Lake, key, generated: &[], chars: None, lobs: None, wanted }
             }
             _ => return Err(lines_to_add(name, "its columns are not known", self)),
         };

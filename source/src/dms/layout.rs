@@ -166,7 +166,7 @@ impl Places {
         }
         let is_new = wrong.iter().any(|reason| reason.ends_with(UNKNOWN));
         let columns = &shape.schema.columns;
-        let needed = |column: usize| !columns[column].nullable || key.contains(&column);
+        let needed = |column: usize| !shape.may_lack(column) || key.contains(&column);
         let missing = (0..columns.len()).filter(|&column| places.columns[column].is_none() && needed(column));
         wrong.extend(missing.map(|column| format!("{:?} is missing", columns[column].name)));
         if wrong.is_empty() {

@@ -211,15 +211,12 @@ impl<R: Read> RecordReader<R> {
             self.find_places()?;
         }
         let operation = self.operation()?;
+        let null_value = self.null_value.as_deref();
         if let (Some(field), Some(values)) = (self.places.timestamp, &mut self.commit_times) {
             let span = self.fields.spans[field];
             let text = self.cutter.text(span, &mut self.scratch.0);
-            let null_value = self.null_value.as_deref();
             let pushed = values.push(Field { text, quoted: span.quoted(), operation, null_value }, &mut self.scratch.1);
-            if let Err(refusal) = pushed {
-                let (value, reason) = (Some(shown(text)), values.reason(refusal));
-                return Err(RecordError::Bad { record: self.records, column: self.places.name(field), value, reason });
-            }
+            pushed.map_err(|refusal| refused(self.records, self.places.name(field), values, refusal, text))?;
         }
         for (column, (values, field)) in self.values.iter_mut().zip(&self.places.columns).enumerate() {
             let Some(field) = *field else {
@@ -228,31 +225,22 @@ impl<R: Read> RecordReader<R> {
             };
             let span = self.fields.spans[field];
             let text = self.cutter.text(span, &mut self.scratch.0);
-            let pushed = if self.no_sup_value.as_deref().is_some_and(|value| value == text) {
-                match (operation, self.former.has_in_key(column)) {
-                    (Operation::Insert, _) | (_, true) => Err(Refusal::Untold),
-                    (Operation::Update, false) => {
-                        self.unchanged.push((row, column));
-                        values.push_nothing();
-                        Ok(())
-                    }
-                    (Operation::Delete, false) => {
-                        values.push_nothing();
-                        Ok(())
-                    }
+            let untold = self.no_sup_value.as_deref() == Some(text);
+            if untold && operation != Operation::Insert && !self.former.has_in_key(column) {
+                if operation == Operation::Update {
+                    self.unchanged.push((row, column));
                 }
-            } else {
-                let null_value = self.null_value.as_deref();
-                values.push(Field { text, quoted: span.quoted(), operation, null_value }, &mut self.scratch.1)
-            };
-            if let Err(refusal) = pushed {
-                return Err(RecordError::Bad {
-                    record: self.records,
-                    column: Some(self.shape.schema.columns[column].name.clone()),
-                    value: (refusal != Refusal::Missing).then(|| shown(text)),
-                    reason: values.reason(refusal),
-                });
+                values.push_nothing();
+                continue;
             }
+            let pushed = match untold {
+                true => Err(Refusal::Untold),
+                false => values.push(Field { text, quoted: span.quoted(), operation, null_value }, &mut self.scratch.1),
+            };
+            pushed.map_err(|refusal| {
+                let name = self.shape.schema.columns[column].name.clone();
+                refused(self.records, Some(name), values, refusal, text)
+            })?;
         }
         if operation == Operation::Update && !self.places.before.is_empty() {
             self.take_former_key(row)?;
@@ -287,10 +275,7 @@ impl<R: Read> RecordReader<R> {
             let text = self.cutter.text(span, &mut self.scratch.0);
             let (operation, null_value) = (Operation::Update, self.null_value.as_deref());
             let pushed = values.push(Field { text, quoted: span.quoted(), operation, null_value }, &mut self.scratch.1);
-            if let Err(refusal) = pushed {
-                let (value, reason) = (Some(shown(text)), values.reason(refusal));
-                return Err(RecordError::Bad { record: self.records, column: self.places.name(field), value, reason });
-            }
+            pushed.map_err(|refusal| refused(self.records, self.places.name(field), values, refusal, text))?;
         }
         Ok(())
     }
@@ -313,15 +298,12 @@ impl<R: Read> RecordReader<R> {
                 return Err(RecordError::bad(self.records, reason.to_owned()));
             }
         };
-        let columns = self.shape.schema.columns.iter().zip(&places.columns).enumerate();
-        let mut missing = columns.filter(|(_, (_, field))| field.is_none());
-        match missing.find(|(place, (column, _))| !column.nullable || self.former.has_in_key(*place)) {
-            Some(_) => Err(self.wrong_count()),
-            None => {
-                self.places = places;
-                Ok(())
-            }
+        let mut missing = (0..places.columns.len()).filter(|column| places.columns[*column].is_none());
+        if missing.any(|column| !self.shape.may_lack(column) || self.former.has_in_key(column)) {
+            return Err(self.wrong_count());
         }
+        self.places = places;
+        Ok(())
     }
 
     /// In a full load an empty operation is that of a row which was loaded before the setting was.
@@ -400,6 +382,11 @@ impl<R: Read> RecordReader<R> {
         let sequences = self.sequences.as_mut().map(StringBuilder::finish);
         Ok(Rows { columns, operations, first_record, zero_dates, commit_times, old_keys, unchanged, sequences })
     }
+}
+
+fn refused(record: u64, column: Option<String>, values: &ColumnValues, refusal: Refusal, text: &[u8]) -> RecordError {
+    let value = (refusal != Refusal::Missing).then(|| shown(text));
+    RecordError::Bad { record, column, value, reason: values.reason(refusal) }
 }
 
 /// For each column the rows of `places`, which are pairs of row and column.

@@ -26,6 +26,8 @@ pub struct Shape {
     source_fields: usize,
     /// The columns whose values are filled up with spaces.
     padded: Vec<usize>,
+    /// The columns whose values the source computes.
+    generated: Vec<usize>,
 }
 
 /// A field of a record.
@@ -61,6 +63,8 @@ pub struct Described<'a> {
     pub of: Of,
     /// The configured key, for tables without a primary key.
     pub key: &'a [String],
+    /// The generated columns.
+    pub generated: &'a [String],
     /// The `CHAR` columns, if that is known.
     pub chars: Option<&'a [String]>,
     /// The LOB columns, if that is known.
@@ -90,6 +94,7 @@ impl Shape {
             source_fields: names.len(),
             source_names: names,
             padded: Vec::new(),
+            generated: Vec::new(),
             schema,
         }
     }
@@ -142,6 +147,9 @@ impl Shape {
                 ));
             }
             self.fields.push(RecordField::new(&arriving.name, Meaning::Column(self.schema.columns.len())));
+            if described.generated.contains(&column.name) {
+                self.generated.push(self.schema.columns.len());
+            }
             self.source_names.push(column.name.clone());
             self.schema.columns.push(arriving);
         }
@@ -256,6 +264,11 @@ impl Shape {
     pub(crate) fn values(&self, column: usize, datetime: DatetimeAs) -> ColumnValues {
         let values = ColumnValues::new(&self.schema.columns[column], datetime);
         if self.padded.contains(&column) { values.padded() } else { values }
+    }
+
+    /// Whether a record without a field for a column means NULL. A generated column that DMS leaves out has a value.
+    pub(crate) fn may_lack(&self, column: usize) -> bool {
+        self.schema.columns[column].nullable && !self.generated.contains(&column)
     }
 
     /// Whether records hold the values that a column had before an update.

@@ -3,12 +3,13 @@
 use super::*;
 use crate::dms::cut::Stop;
 use crate::dms::names::decompress;
-use crate::dms::settings::RowDelimiter;
+use crate::dms::settings::{RowDelimiter, WrittenChanges};
 use crate::schema::TableSchema;
 use crate::schema::tests::any_sql_type;
 use arrow::array::{Array, AsArray, StringArray};
 use arrow::datatypes::DataType;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 /// `id INT!; name TEXT` and the like, where `!` means NOT NULL.
 fn columns(text: &str) -> Arc<Shape> {
@@ -324,15 +325,20 @@ fn after_an_error_nothing_is_read() {
 }
 
 fn any_settings() -> impl Strategy<Value = S3Settings> {
-    (any::<[bool; 5]>(), any::<bool>()).prop_map(|([op, null, rfc4180, header, crlf], timestamp)| S3Settings {
-        include_op_for_full_load: op,
-        csv_null_value: null.then(|| "NULL".to_owned()),
-        rfc4180,
-        add_column_name: header,
-        csv_row_delimiter: if crlf { RowDelimiter::CrLf } else { RowDelimiter::Byte(b'\n') },
-        timestamp_column_name: timestamp.then(|| "ts".to_owned()),
-        ..S3Settings::default()
-    })
+    let changes = [WrittenChanges::All, WrittenChanges::Inserts, WrittenChanges::InsertsAndUpdates];
+    (any::<[bool; 7]>(), select(changes.to_vec())).prop_map(
+        |([op, null, rfc4180, header, crlf, timestamp, no_sup], changes)| S3Settings {
+            changes,
+            csv_no_sup_value: no_sup.then(|| "a".to_owned()),
+            include_op_for_full_load: op,
+            csv_null_value: null.then(|| "NULL".to_owned()),
+            rfc4180,
+            add_column_name: header,
+            csv_row_delimiter: if crlf { RowDelimiter::CrLf } else { RowDelimiter::Byte(b'\n') },
+            timestamp_column_name: timestamp.then(|| "ts".to_owned()),
+            ..S3Settings::default()
+        },
+    )
 }
 
 /// Gives at most `step` bytes at a time.
@@ -355,9 +361,12 @@ proptest! {
         settings in any_settings(),
         load in any::<bool>(),
         types in proptest::collection::vec((any_sql_type(), any::<bool>()), 0..4),
+        least in 0usize..5,
     ) {
         let column = |(name, (sql_type, nullable)): (&str, _)| Column { name: name.into(), sql_type, nullable };
-        let columns = shape(["a", "b", "c", "d"].into_iter().zip(types).map(column).collect());
+        let mut columns = shape(["a", "b", "c", "d"].into_iter().zip(types).map(column).collect());
+        let all = *columns.known_widths.end();
+        Arc::make_mut(&mut columns).known_widths = least.min(all)..=all;
         let kind = if load { FileKind::Load } else { FileKind::Changes };
         let bytes = [bytes.as_bytes(), &noise].concat();
         let whole = read(&bytes[..], &settings, kind, columns.clone());

@@ -23,7 +23,7 @@ fn schema(text: &str) -> TableSchema {
 }
 
 fn described(schema: &TableSchema) -> Described<'_> {
-    Described { schema, of: Of::Source, key: &[], chars: Some(&[]), lobs: Some(&[]), wanted: &[] }
+    Described { schema, of: Of::Source, key: &[], generated: &[], chars: Some(&[]), lobs: Some(&[]), wanted: &[] }
 }
 
 fn shape(rules: &[String], described: &Described<'_>, settings: &S3Settings) -> Result<Shape, String> {
@@ -117,7 +117,7 @@ fn added_columns_come_last_and_those_about_the_change_not_at_all() {
     check("id INT!; name TEXT", &[sequence(), source.clone()][..1], "id INT!; name TEXT [id]");
     check("id INT!; name TEXT", &[source.clone(), sequence()], "id INT!; name TEXT; src INT [id]");
     // the configured schema has it, in its place
-    check("id INT!; src BIGINT!; name TEXT", &[source.clone()], "id INT!; name TEXT; src BIGINT [id]");
+    check("id INT!; src BIGINT!; name TEXT", std::slice::from_ref(&source), "id INT!; name TEXT; src BIGINT [id]");
     refused("id INT!", &[sequence(), source], "another order");
     let schema = schema("id INT!");
     let wanted = ["seq".to_owned()];
@@ -282,6 +282,16 @@ fn records_of_known_widths_lack_only_columns_at_the_end() {
     let mut strict = shape(&[], &described(&schema("id INT!; n INT!")), &settings).unwrap();
     strict.known_widths = 1..=2;
     assert!(read(strict, &settings, &[0], "I,1\n").unwrap_err().contains("column n is missing"));
+}
+
+#[test]
+fn a_generated_column_that_is_not_there_is_no_null() {
+    let schema = schema("id INT!; n INT; twice INT");
+    let generated = ["twice".to_owned()];
+    let settings = S3Settings { add_column_name: true, ..S3Settings::default() };
+    let shape = shape(&[], &Described { generated: &generated, ..described(&schema) }, &settings).unwrap();
+    assert_eq!(rows(&read(shape.clone(), &settings, &[0], "Op,id,twice\nI,1,4\n").unwrap()), ["1 - 4"]);
+    assert!(read(shape, &settings, &[0], "Op,id,n\nI,1,2\n").unwrap_err().contains("\"twice\" is missing"));
 }
 
 #[test]
