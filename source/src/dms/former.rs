@@ -58,26 +58,40 @@ impl Former {
             return Ok(None);
         }
         let rows = std::mem::take(&mut self.rows);
-        let places: UInt64Array = rows.iter().map(|row| Some(*row as u64)).collect();
-        let mut changed = BooleanArray::from(vec![false; rows.len()]);
-        let mut keys: Vec<ArrayRef> = Vec::new();
+        let mut old = Vec::new();
         for (column, values) in self.key.iter().zip(&mut self.values) {
-            let new = take(columns.column(*column), &places, None)?;
-            let old = match values {
+            old.push(match values {
                 Some(values) => {
                     let (old, zeros) = values.finish()?;
                     zero_dates[*column] += zeros;
-                    old
+                    Some(old)
                 }
-                None => new.clone(),
-            };
-            changed = or(&changed, &distinct(&old, &new)?)?;
-            keys.push(old);
+                None => None,
+            });
         }
-        let schema = columns.schema().project(&self.key)?;
-        let keys = filter_record_batch(&RecordBatch::try_new(schema.into(), keys)?, &changed)?;
-        let rows: Vec<_> =
-            rows.into_iter().zip(changed.values()).filter_map(|(row, changed)| changed.then_some(row)).collect();
-        Ok(if rows.is_empty() { None } else { Some(OldKeys { rows, keys }) })
+        changed(&self.key, rows, old, columns)
     }
+}
+
+/// Of `rows`, which had `old` as the columns of their key (none: as they have now), those that have another key now.
+pub(super) fn changed(
+    key: &[usize],
+    rows: Vec<usize>,
+    old: Vec<Option<ArrayRef>>,
+    columns: &RecordBatch,
+) -> Result<Option<OldKeys>, ArrowError> {
+    let places: UInt64Array = rows.iter().map(|row| Some(*row as u64)).collect();
+    let mut changed = BooleanArray::from(vec![false; rows.len()]);
+    let mut keys: Vec<ArrayRef> = Vec::new();
+    for (column, old) in key.iter().zip(old) {
+        let new = take(columns.column(*column), &places, None)?;
+        let old = old.unwrap_or_else(|| new.clone());
+        changed = or(&changed, &distinct(&old, &new)?)?;
+        keys.push(old);
+    }
+    let schema = columns.schema().project(key)?;
+    let keys = filter_record_batch(&RecordBatch::try_new(schema.into(), keys)?, &changed)?;
+    let rows: Vec<_> =
+        rows.into_iter().zip(changed.values()).filter_map(|(row, changed)| changed.then_some(row)).collect();
+    Ok(if rows.is_empty() { None } else { Some(OldKeys { rows, keys }) })
 }

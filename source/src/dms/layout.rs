@@ -35,8 +35,18 @@ impl Layout {
         Self { operation, timestamp: settings.timestamp_column_name.clone() }
     }
 
+    /// The layout of a file whose columns have names and types, so that it tells itself what stands before the table's.
+    pub fn told_by(names: &[String], settings: &S3Settings) -> (Self, bool) {
+        let has_operation = names.first().is_some_and(|name| name == OP);
+        let timestamp = names.get(usize::from(has_operation)).filter(|name| {
+            settings.timestamp_column_name.as_ref().is_some_and(|wanted| wanted.eq_ignore_ascii_case(name))
+        });
+        let operation = if has_operation { OperationField::Always } else { OperationField::Never };
+        (Self { operation, timestamp: timestamp.cloned() }, has_operation)
+    }
+
     /// How many fields stand before those of the table, if the operation does.
-    fn leading(&self, has_operation: bool) -> usize {
+    pub fn leading(&self, has_operation: bool) -> usize {
         usize::from(has_operation) + usize::from(self.timestamp.is_some())
     }
 

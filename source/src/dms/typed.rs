@@ -1,22 +1,232 @@
-//! Values that come with a type already, as in Parquet files, become values of the columns of the table.
+//! Rows of files that hold values with types, as Parquet files do.
 //!
 //! The pairs of types in which DMS writes MySQL's types ("Using Amazon S3 as a target", data types for Parquet) are
 //! converted whole; every other value goes the way of its text, so that nothing is taken that the column cannot hold.
 
-use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
-use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray, new_null_array,
+};
+use arrow::compute::{CastOptions, cast, cast_with_options, take};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::sync::Arc;
 
-use super::records::Operation;
+use super::former;
+use super::layout::{Layout, Places};
+use super::names::FileKind;
+use super::records::{OldKeys, Operation, RecordError, Rows};
+use super::settings::S3Settings;
+use super::shape::Shape;
 use super::values::{ColumnValues, Field, Refusal, shown};
-use crate::schema::{Column, DatetimeAs, SqlType};
+use crate::schema::{Column, DatetimeAs, SqlType, TableSchema, arrow_schema};
+
+/// Makes rows of a table of the record batches of one file.
+pub struct TypedReader {
+    kind: FileKind,
+    shape: Arc<Shape>,
+    key: Vec<usize>,
+    datetime: DatetimeAs,
+    places: Places,
+    schema: SchemaRef,
+    records: u64,
+}
+
+impl TypedReader {
+    /// For a file with the columns of `file`; `key` are the numbers of the key's columns.
+    ///
+    /// # Errors
+    /// If a column of the file is not known, or one of the table is missing that cannot be NULL.
+    pub fn new(
+        file: &Schema,
+        settings: &S3Settings,
+        kind: FileKind,
+        shape: Arc<Shape>,
+        key: &[usize],
+        datetime: DatetimeAs,
+    ) -> Result<Self, RecordError> {
+        let names: Vec<_> = file.fields().iter().map(|field| field.name().clone()).collect();
+        let (layout, has_operation) = Layout::told_by(&names, settings);
+        let of_table = &names[layout.leading(has_operation)..];
+        let places = Places::by_name(&layout, &shape, has_operation, of_table, key).map_err(RecordError::Header)?;
+        let schema = arrow_schema(&shape.schema.columns, datetime);
+        Ok(Self { kind, shape, key: key.to_vec(), datetime, places, schema, records: 0 })
+    }
+
+    /// How many records have been read so far.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// The rows of `batch`, which follows those before it in the file; none if it is empty.
+    ///
+    /// # Errors
+    /// At a value that is none of its column.
+    pub fn rows(&mut self, batch: &RecordBatch) -> Result<Option<Rows>, RecordError> {
+        let first_record = self.records + 1;
+        self.records += batch.num_rows() as u64;
+        if batch.num_rows() == 0 {
+            return Ok(None);
+        }
+        let operations = self.operations(batch, first_record)?;
+        let (mut arrays, mut zero_dates) = (Vec::new(), Vec::new());
+        for (column, field) in self.shape.schema.columns.iter().zip(&self.places.columns) {
+            let (values, zeros) = match field {
+                Some(field) => self.typed(column, batch.column(*field), &operations, first_record)?,
+                None => (new_null_array(&column.sql_type.arrow(self.datetime), batch.num_rows()), 0),
+            };
+            arrays.push(values);
+            zero_dates.push(zeros);
+        }
+        let wrong = |error: ArrowError| RecordError::bad(first_record, error.to_string());
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let columns = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options).map_err(wrong)?;
+        let commit_times = match self.places.timestamp {
+            Some(field) => {
+                let column = Column { name: String::new(), sql_type: SqlType::Timestamp(6), nullable: true };
+                let times = typed(&column, DatetimeAs::Timestamp, batch.column(field), &operations);
+                Some(times.map_err(|mismatch| self.refused(mismatch, Some(field), first_record))?.0)
+            }
+            None => None,
+        };
+        let sequences = self.places.sequence.map(|field| texts(batch.column(field))).transpose().map_err(wrong)?;
+        let old_keys = self.old_keys(batch, &columns, &operations, first_record)?;
+        Ok(Some(Rows {
+            columns,
+            operations,
+            first_record,
+            zero_dates,
+            commit_times,
+            old_keys,
+            unchanged: Vec::new(),
+            sequences,
+        }))
+    }
+
+    /// A record without an operation is a row of the full load, also where load and changes are read as one.
+    fn operations(&self, batch: &RecordBatch, first_record: u64) -> Result<Vec<Operation>, RecordError> {
+        let count = batch.num_rows();
+        if !self.places.has_operation {
+            return Ok(vec![Operation::Insert; count]);
+        }
+        let wrong = |error: ArrowError| RecordError::bad(first_record, error.to_string());
+        let letters = texts(batch.column(0)).map_err(wrong)?;
+        let marks = match &self.places.indicator {
+            Some((field, marker)) => Some((texts(batch.column(*field)).map_err(wrong)?, marker)),
+            None => None,
+        };
+        let is_marked = |row: usize| {
+            marks
+                .as_ref()
+                .is_some_and(|(marks, marker)| marks.is_valid(row) && marks.value(row).as_bytes() == &marker[..])
+        };
+        let operation = |row: usize| match (self.kind, letters.is_valid(row).then(|| letters.value(row))) {
+            (_, None | Some("I" | "")) => Ok(Operation::Insert),
+            (FileKind::Changes, Some("U")) if is_marked(row) => Ok(Operation::Delete),
+            (FileKind::Changes, Some("U")) => Ok(Operation::Update),
+            (FileKind::Changes, Some("D")) => Ok(Operation::Delete),
+            (kind, Some(other)) => Err(RecordError::Bad {
+                record: first_record + row as u64,
+                column: self.places.name(0),
+                value: Some(shown(other.as_bytes())),
+                reason: match kind {
+                    FileKind::Load => "is an unknown operation; a full load has I alone".to_owned(),
+                    FileKind::Changes => "is an unknown operation; I, U and D are known".to_owned(),
+                },
+            }),
+        };
+        (0..count).map(operation).collect()
+    }
+
+    /// The keys that updates changed: where a before image of the key holds anything, it is the whole old key.
+    fn old_keys(
+        &self,
+        batch: &RecordBatch,
+        columns: &RecordBatch,
+        operations: &[Operation],
+        first_record: u64,
+    ) -> Result<Option<OldKeys>, RecordError> {
+        let before: Vec<_> = self.places.before.iter().filter(|(_, column)| self.key.contains(column)).collect();
+        let is_told = |row: &usize| before.iter().any(|(field, _)| batch.column(*field).is_valid(*row));
+        let updated = (0..operations.len()).filter(|row| operations[*row] == Operation::Update);
+        let rows: Vec<usize> = updated.filter(is_told).collect();
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let wrong = |error: ArrowError| RecordError::bad(first_record, error.to_string());
+        let places: arrow::array::UInt64Array = rows.iter().map(|row| Some(*row as u64)).collect();
+        let updates = vec![Operation::Update; rows.len()];
+        let mut old = Vec::new();
+        for column in &self.key {
+            let field = before.iter().find(|(_, of)| of == column).map(|(field, _)| *field);
+            old.push(match field {
+                Some(field) => {
+                    let values = take(batch.column(field), &places, None).map_err(wrong)?;
+                    Some(self.typed(&self.shape.schema.columns[*column], &values, &updates, first_record)?.0)
+                }
+                None => None,
+            });
+        }
+        former::changed(&self.key, rows, old, columns).map_err(wrong)
+    }
+
+    fn typed(
+        &self,
+        column: &Column,
+        values: &ArrayRef,
+        operations: &[Operation],
+        first_record: u64,
+    ) -> Result<(ArrayRef, u64), RecordError> {
+        typed(column, self.datetime, values, operations).map_err(|mismatch| match mismatch {
+            Mismatch::Value { row, value, reason } => {
+                RecordError::Bad { record: first_record + row as u64, column: Some(column.name.clone()), value, reason }
+            }
+            Mismatch::Type(error) => RecordError::Header(format!(
+                "column {} is {} in the file and {} in the table: {error}",
+                column.name,
+                values.data_type(),
+                column.sql_type
+            )),
+        })
+    }
+
+    fn refused(&self, mismatch: Mismatch, field: Option<usize>, first_record: u64) -> RecordError {
+        match mismatch {
+            Mismatch::Value { row, value, reason } => RecordError::Bad {
+                record: first_record + row as u64,
+                column: field.and_then(|field| self.places.name(field)),
+                value,
+                reason,
+            },
+            Mismatch::Type(error) => RecordError::Header(error.to_string()),
+        }
+    }
+}
+
+fn texts(values: &ArrayRef) -> Result<StringArray, ArrowError> {
+    Ok(cast(values, &DataType::Utf8)?.as_string::<i32>().clone())
+}
+
+/// The columns of a table that files of these columns are of, behind what DMS puts before them.
+///
+/// # Errors
+/// A column of a type that MySQL does not have, as the end of a sentence.
+pub fn inferred(file: &Schema, settings: &S3Settings) -> Result<TableSchema, String> {
+    let names: Vec<_> = file.fields().iter().map(|field| field.name().clone()).collect();
+    let (layout, has_operation) = Layout::told_by(&names, settings);
+    let column = |field: &Arc<arrow::datatypes::Field>| match sql_type(field.data_type()) {
+        Some(sql_type) => Ok(Column { name: field.name().clone(), sql_type, nullable: true }),
+        None => {
+            Err(format!("column {} has the type {}, which no column of MySQL has", field.name(), field.data_type()))
+        }
+    };
+    let columns = file.fields().iter().skip(layout.leading(has_operation)).map(column);
+    Ok(TableSchema { columns: columns.collect::<Result<_, _>>()?, primary_key: Vec::new() })
+}
 
 /// Why values cannot be values of their column.
 #[derive(Debug)]
-pub(crate) enum Mismatch {
+enum Mismatch {
     /// This row's value cannot.
     Value { row: usize, value: Option<String>, reason: String },
     /// No value of the type can be read.
@@ -31,7 +241,7 @@ impl From<ArrowError> for Mismatch {
 
 /// `values` as values of `column`, and how many zero dates are among them: a NULL where the column is a date or a time
 /// and NOT NULL.
-pub(crate) fn typed(
+fn typed(
     column: &Column,
     datetime: DatetimeAs,
     values: &ArrayRef,
@@ -47,7 +257,7 @@ pub(crate) fn typed(
 }
 
 /// The type that a column without any other definition has, by that of its values.
-pub fn sql_type(data_type: &DataType) -> Option<SqlType> {
+fn sql_type(data_type: &DataType) -> Option<SqlType> {
     Some(match data_type {
         DataType::Int8 => SqlType::TinyInt { unsigned: false },
         DataType::Int16 => SqlType::SmallInt { unsigned: false },
@@ -134,7 +344,7 @@ fn one_by_one(
     let mut scratch = Vec::new();
     for (row, operation) in operations.iter().enumerate() {
         let pushed = if values.is_null(row) {
-            typed.push_null(*operation).map_err(|refusal| (None, refusal))
+            typed.push_missing(*operation).map_err(|refusal| (None, refusal))
         } else {
             let text = texts.value(row).try_to_string()?;
             let field = Field { text: text.as_bytes(), quoted: true, operation: *operation, null_value: None };

@@ -126,8 +126,8 @@ impl ColumnValues {
         }
     }
 
-    /// Appends a NULL that is known to be one.
-    pub fn push_null(&mut self, operation: Operation) -> Result<(), Refusal> {
+    /// Appends a NULL that is known to be one, if the column can have it.
+    pub fn push_missing(&mut self, operation: Operation) -> Result<(), Refusal> {
         self.missing(operation)
     }
 
