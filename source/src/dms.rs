@@ -2,6 +2,7 @@
 //! what their records hold.
 
 pub mod settings;
+pub mod folders;
 pub mod mappings;
 pub mod names;
 pub(crate) mod cut;

@@ -4,6 +4,8 @@
 
 use serde_json::{Map, Value};
 
+use super::folders::Folders;
+
 /// The settings of an S3 target endpoint that decide how its files are read.
 ///
 /// The defaults are those of DMS (API reference, `S3Settings`), except for CsvNullValue, where its documents disagree
@@ -28,6 +30,8 @@ pub struct S3Settings {
     pub compression_type: CompressionType,
     /// MaxFileSize of a file of the full load, in KB (1,024 bytes).
     pub max_file_size: u64,
+    /// Where change files lie.
+    pub folders: Folders,
     /// What was seen and not understood, for a person to read: members that DMS does not have.
     pub warnings: Vec<String>,
 }
@@ -93,6 +97,7 @@ impl Default for S3Settings {
             timestamp_column_name: None,
             compression_type: CompressionType::None,
             max_file_size: 1_048_576,
+            folders: Folders::default(),
             warnings: Vec::new(),
         }
     }
@@ -122,6 +127,7 @@ impl S3Settings {
         if settings.csv_row_delimiter.has(settings.csv_delimiter) {
             return Err(settings.delimiters("it must differ from CsvRowDelimiter"));
         }
+        settings.folders = settings.folders.finished(settings.add_column_name)?;
         Ok(settings)
     }
 
@@ -132,6 +138,9 @@ impl S3Settings {
 
     /// Takes one member in. Names are compared without case: as connection attributes they are in camel case.
     fn take(&mut self, member: &Member<'_>) -> Result<(), SettingsError> {
+        if self.folders.take(member)? {
+            return Ok(());
+        }
         match member.name.to_ascii_lowercase().as_str() {
             "includeopforfullload" => self.include_op_for_full_load = member.boolean()?,
             "csvdelimiter" => self.csv_delimiter = member.one_byte()?,
@@ -191,13 +200,6 @@ fn changes_files(lower_name: &str) -> Option<(Harmless, &'static str)> {
         "cdcinsertsonly" | "cdcinsertsandupdates" => {
             (Harmless::False, "deletes would never arrive; set it to false and reload the tables")
         }
-        "preservetransactions" => {
-            (Harmless::False, "all tables' changes would lie in one folder; set it to false and reload the tables")
-        }
-        "cdcpath" => (Harmless::Empty, "changes would lie in a folder of their own; remove it and reload the tables"),
-        "datepartitionenabled" => {
-            (Harmless::False, "changes would lie in a folder for each date; set it to false and reload the tables")
-        }
         "usecsvnosupvalue" => {
             (Harmless::False, "missing values would look like values; set it to false and reload the tables")
         }
@@ -225,9 +227,6 @@ fn leaves_files(lower_name: &str) -> bool {
             | "cannedaclforobjects"
             | "cdcmaxbatchinterval"
             | "cdcminfilesize"
-            | "datepartitionsequence"
-            | "datepartitiondelimiter"
-            | "datepartitiontimezone"
             | "csvnosupvalue"
             | "encodingtype"
             | "dictpagesizelimit"
@@ -244,18 +243,18 @@ fn leaves_files(lower_name: &str) -> bool {
 }
 
 /// One member of the JSON object.
-struct Member<'a> {
-    name: &'a str,
+pub(crate) struct Member<'a> {
+    pub name: &'a str,
     value: &'a Value,
 }
 
 impl Member<'_> {
-    fn wrong(&self, reason: &str) -> SettingsError {
+    pub fn wrong(&self, reason: &str) -> SettingsError {
         let (member, value) = (self.name.to_owned(), self.value.to_string());
         SettingsError::Value { member, value, reason: reason.to_owned() }
     }
 
-    fn boolean(&self) -> Result<bool, SettingsError> {
+    pub fn boolean(&self) -> Result<bool, SettingsError> {
         match self.value {
             Value::Bool(value) => Ok(*value),
             Value::String(text) if text.eq_ignore_ascii_case("true") => Ok(true),
@@ -273,8 +272,16 @@ impl Member<'_> {
         self.value.as_str().ok_or_else(|| self.wrong("it must be a string"))
     }
 
-    fn text_unless_empty(&self) -> Result<Option<String>, SettingsError> {
+    pub fn text_unless_empty(&self) -> Result<Option<String>, SettingsError> {
         Ok(Some(self.text()?).filter(|text| !text.is_empty()).map(str::to_owned))
+    }
+
+    pub fn one_of(&self, words: &[&str]) -> Result<(), SettingsError> {
+        let text = self.text()?;
+        match words.iter().any(|word| word.eq_ignore_ascii_case(text)) {
+            true => Ok(()),
+            false => Err(self.wrong(&format!("it must be one of {}", words.join(", ")))),
+        }
     }
 
     /// The text with `\n`, `\r` and `\t` understood where they were written as two characters.
@@ -370,9 +377,6 @@ mod tests {
         refused(r#"{"DataFormat": "parquet"}"#, "DataFormat = \"parquet\"");
         refused(r#"{"CdcInsertsOnly": true}"#, "CdcInsertsOnly = true");
         refused(r#"{"cdcInsertsAndUpdates": "true"}"#, "cdcInsertsAndUpdates = \"true\"");
-        refused(r#"{"PreserveTransactions": true}"#, "PreserveTransactions");
-        refused(r#"{"CdcPath": "cdc"}"#, "CdcPath");
-        refused(r#"{"DatePartitionEnabled": true}"#, "DatePartitionEnabled");
         refused(r#"{"UseCsvNoSupValue": true}"#, "UseCsvNoSupValue");
         refused(r#"{"AddTrailingPaddingCharacter": true}"#, "AddTrailingPaddingCharacter");
         refused(r#"{"IgnoreHeaderRows": 1}"#, "IgnoreHeaderRows");
