@@ -6,6 +6,7 @@ pub mod folders;
 pub mod mappings;
 pub mod names;
 pub(crate) mod cut;
+pub(crate) mod transactions;
 pub(crate) mod layout;
 pub(crate) mod values;
 pub mod records;

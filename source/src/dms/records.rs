@@ -12,7 +12,9 @@ use super::cut::{Cutter, Fields, Span, Stop};
 use super::layout::{self, Layout};
 use super::names::FileKind;
 use super::settings::S3Settings;
+use super::transactions::TableFilter;
 use super::values::{ColumnValues, Field, Refusal, shown};
+use crate::name::TableName;
 use crate::schema::{Column, DatetimeAs, SqlType, arrow_schema};
 
 /// What happened to a row at the source.
@@ -35,6 +37,8 @@ pub struct Rows {
     pub operations: Vec<Operation>,
     /// The number of the first row's record in its file, from 1; a header is not a record.
     pub first_record: u64,
+    /// The number of each row's record, where those of other tables stand [between](RecordReader::of_all_tables).
+    pub records: Option<Vec<u64>>,
     /// For each column how many values were zero dates and became NULL: `0000-00-00` with or without a time, a date whose month or day
     /// is zero, and an empty field of a `DATE`, `DATETIME` or `TIMESTAMP` that is NOT NULL.
     pub zero_dates: Vec<u64>,
@@ -158,6 +162,8 @@ pub struct RecordReader<R: Read> {
     values: Vec<ColumnValues>,
     /// Field and values of the commit times.
     commit_times: Option<(usize, ColumnValues)>,
+    /// For a file of all tables' changes.
+    filter: Option<TableFilter>,
     schema: SchemaRef,
     header: Header,
     records: u64,
@@ -186,6 +192,7 @@ impl<R: Read> RecordReader<R> {
             schema: arrow_schema(&columns, datetime),
             columns,
             commit_times: None,
+            filter: None,
             header: if settings.add_column_name { Header::Unread } else { Header::None },
             records: 0,
             failed: false,
@@ -200,6 +207,17 @@ impl<R: Read> RecordReader<R> {
             (field, ColumnValues::new(&column, DatetimeAs::Timestamp))
         });
         self
+    }
+
+    /// Reads a file of all tables' changes, and of these the records of `table`.
+    pub fn of_all_tables(mut self, table: &TableName) -> Self {
+        self.filter = Some(TableFilter::new(table.clone()));
+        self
+    }
+
+    /// The tables whose records were passed over so far.
+    pub fn other_tables(&self) -> impl Iterator<Item = &TableName> {
+        self.filter.iter().flat_map(TableFilter::others)
     }
 
     /// The next rows, at most `max_rows` of them and fewer if they are large; `None` at the end of the file.
@@ -225,15 +243,36 @@ impl<R: Read> RecordReader<R> {
             self.header = Header::Read;
             self.read_header()?;
         }
-        let first_record = self.records + 1;
-        let (mut operations, mut bytes) = (Vec::new(), 0);
+        let (mut operations, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
         while operations.len() < max_rows && bytes < BATCH_BYTES {
-            let Some(length) = self.cut(first_record + operations.len() as u64)? else { break };
-            bytes += length;
+            let Some(length) = self.cut(self.records + 1)? else { break };
             self.records += 1;
+            if self.filter.is_some() {
+                if !self.is_of_table()? {
+                    continue;
+                }
+                records.push(self.records);
+            }
+            bytes += length;
             operations.push(self.row()?);
         }
-        if operations.is_empty() { Ok(None) } else { self.batch(operations, first_record).map(Some) }
+        if operations.is_empty() {
+            return Ok(None);
+        }
+        let first_record = records.first().copied().unwrap_or(self.records + 1 - operations.len() as u64);
+        let rows = self.batch(operations, first_record)?;
+        Ok(Some(Rows { records: self.filter.is_some().then_some(records), ..rows }))
+    }
+
+    /// Whether the record at hand is one of the table, in a file of all tables' changes.
+    fn is_of_table(&mut self) -> Result<bool, RecordError> {
+        let Some(filter) = &mut self.filter else { return Ok(true) };
+        let of_table = filter.take(&self.cutter, &mut self.fields);
+        let of_table = of_table.map_err(|reason| RecordError::bad(self.records, reason))?;
+        if of_table && self.layout.leading() == 2 {
+            TableFilter::complete(&self.cutter, &mut self.fields, 2 + self.columns.len());
+        }
+        Ok(of_table)
     }
 
     fn cut(&mut self, record: u64) -> Result<Option<usize>, RecordError> {
@@ -353,6 +392,7 @@ impl<R: Read> RecordReader<R> {
             columns,
             operations,
             first_record,
+            records: None,
             zero_dates,
             commit_times,
             old_keys: None,
