@@ -16,6 +16,7 @@ use lakemerge_source::schema::{DatetimeAs, TableSchema};
 
 use crate::config::{self, Config};
 use crate::dms::metadata::MetadataColumn;
+use crate::dms::next::OnVanished;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::lake::TableType;
@@ -35,13 +36,15 @@ pub struct Job {
     pub parallelism: usize,
     /// Seconds after which a missing raw file is normal; 0 if it never is.
     pub raw_retention: u64,
+    /// Late files are looked for among those that are older than the position by so many seconds at most.
+    pub late_window: u64,
     /// True if runs look after the tables they changed.
     pub maintenance: bool,
     /// Warnings about the job itself, each said once.
     pub warnings: Vec<String>,
     datetime: DatetimeAs,
     table_type: TableType,
-    keep_vanished: bool,
+    on_vanished: OnVanished,
     rewrite_types: bool,
     tables: BTreeMap<TableName, TableJob>,
 }
@@ -55,8 +58,7 @@ pub struct TableJob {
     pub partition_by: Vec<String>,
     pub datetime: DatetimeAs,
     pub table_type: TableType,
-    /// True if raw files that are gone mean nothing.
-    pub keep_vanished: bool,
+    pub on_vanished: OnVanished,
     /// True if a column's new type may rewrite the table.
     pub rewrite_types: bool,
     /// Columns beside the source's, in order; `_deleted` among them means that deleted rows stay.
@@ -93,16 +95,15 @@ impl Job {
         if source.kind == config::SourceKind::Mysql {
             return Err(not_yet("source.kind", "mysql"));
         }
-        refuse_what_is_not_carried_out(config)?;
         let settings = match &source.s3_settings {
             Some(file) => S3Settings::parse(&read(config, file)?).map_err(|e| Error::usage(e).at(file.display()))?,
             None => S3Settings::default(),
         };
+        refuse_what_is_not_carried_out(config, &settings)?;
         let mappings = match &source.table_mappings {
             Some(file) => Mappings::parse(&read(config, file)?).map_err(|e| Error::usage(e).at(file.display()))?,
             None => Mappings::all(),
         };
-        duration(source.late_window.as_deref().unwrap_or("24h"), "source.late_window")?;
         let datetime = datetime(config.lake.datetime);
         let warnings = settings.warnings.clone();
         Ok(Job {
@@ -116,9 +117,10 @@ impl Job {
             maintenance: config.run.maintenance != Some(config::Maintenance::Off),
             warnings,
             raw_retention: duration(source.raw_retention.as_deref().unwrap_or("0d"), "source.raw_retention")?,
+            late_window: duration(source.late_window.as_deref().unwrap_or("24h"), "source.late_window")?,
             datetime,
             table_type: table_type(config.lake.table_type),
-            keep_vanished: source.on_vanished == Some(config::OnVanished::Keep),
+            on_vanished: on_vanished(source.on_vanished),
             rewrite_types: source.on_type_change == Some(config::OnTypeChange::Rewrite),
             tables: tables(config, datetime)?,
         })
@@ -132,7 +134,7 @@ impl Job {
             partition_by: vec![],
             datetime: self.datetime,
             table_type: self.table_type,
-            keep_vanished: self.keep_vanished,
+            on_vanished: self.on_vanished,
             rewrite_types: self.rewrite_types,
             metadata: vec![],
         })
@@ -256,7 +258,7 @@ fn tables(config: &Config, datetime_of_all: DatetimeAs) -> Result<BTreeMap<Table
             datetime: table.datetime.map_or(datetime_of_all, |d| datetime(Some(d))),
             table_type: table_type(table.table_type.or(config.lake.table_type)),
             metadata: metadata_columns(table).map_err(|e| e.at(&place))?,
-            keep_vanished: table.on_vanished.or(config.source.on_vanished) == Some(config::OnVanished::Keep),
+            on_vanished: on_vanished(table.on_vanished.or(config.source.on_vanished)),
             rewrite_types: table.on_type_change.or(config.source.on_type_change) == Some(config::OnTypeChange::Rewrite),
         };
         if tables.insert(name, job).is_some() {
@@ -273,7 +275,7 @@ fn create_tables(config: &Config, file: &str) -> Result<Vec<CreateTable>> {
 }
 
 /// A setting that changes the outcome and is not carried out is refused by name: to ignore it would be silent.
-fn refuse_what_is_not_carried_out(config: &Config) -> Result<()> {
+fn refuse_what_is_not_carried_out(config: &Config, settings: &S3Settings) -> Result<()> {
     let source = &config.source;
     let of_all = ("source".to_string(), (source.on_bad_record, source.on_vanished, source.on_ddl));
     let of_tables = config.tables.iter().map(|table| {
@@ -284,8 +286,13 @@ fn refuse_what_is_not_carried_out(config: &Config) -> Result<()> {
         if let Some(value) = bad_record.filter(|v| *v != config::OnBadRecord::Stop) {
             return Err(not_yet("on_bad_record", value).at(place));
         }
-        if let Some(value) = vanished.filter(|v| *v == config::OnVanished::Truncate) {
-            return Err(not_yet("on_vanished", value).at(place));
+        let truncates = vanished == Some(config::OnVanished::Truncate);
+        if truncates && settings.folders.cdc_path.is_some() {
+            return Err(Error::usage(
+                "on_vanished = \"truncate\" cannot be carried out with PreserveTransactions: a TRUNCATE leaves the files of \
+                 all tables' changes as they are, and nothing in them says which of the changes came before it",
+            )
+            .at(place));
         }
         if let Some(value) = ddl.filter(|v| *v != config::OnDdl::Stop) {
             return Err(not_yet("on_ddl", value).at(place));
@@ -318,6 +325,14 @@ fn metadata_columns(table: &config::Table) -> Result<Vec<MetadataColumn>> {
         })
     });
     soft.into_iter().map(Ok).chain(named).collect()
+}
+
+fn on_vanished(word: Option<config::OnVanished>) -> OnVanished {
+    match word {
+        Some(config::OnVanished::Truncate) => OnVanished::Truncate,
+        Some(config::OnVanished::Keep) => OnVanished::Keep,
+        Some(config::OnVanished::Stop) | None => OnVanished::Stop,
+    }
 }
 
 fn table_type(word: Option<config::TableType>) -> TableType {

@@ -52,6 +52,14 @@ pub struct Rows {
     pub sequences: Option<StringArray>,
 }
 
+impl Rows {
+    /// The number of a row's record in its file.
+    pub fn record(&self, row: usize) -> u64 {
+        let between = self.records.as_ref().and_then(|records| records.get(row)).copied();
+        between.unwrap_or(self.first_record + row as u64)
+    }
+}
+
 /// The keys that rows had before an update changed them.
 #[derive(Clone, PartialEq, Debug)]
 pub struct OldKeys {
