@@ -130,6 +130,7 @@ impl Listing {
         let (from, stamp) = (self.from, |file: &RawFile| file.kind.stamp());
         self.changes.retain(|file| stamp(file) >= from);
         self.undated.retain(|file| stamp(file) >= from);
+        self.undated.sort_by_key(|file| file.kind);
         self.loads.sort_by(|a, b| (a.segment(), a.kind).cmp(&(b.segment(), b.kind)));
         self.changes.sort_by_key(|file| file.kind);
         twice(&self.loads)?;
@@ -141,7 +142,7 @@ impl Listing {
 
 /// The tables below `raw` that `mappings` select: every `<schema>/<table>/` folder.
 pub async fn tables(raw: &Location, folders: &Folders, mappings: &Mappings) -> Result<Vec<TableName>> {
-    let schemas = children(raw, &raw.prefix).await?;
+    let schemas = raw.store.list_with_delimiter(Some(&raw.prefix)).await?.common_prefixes;
     if schemas.is_empty() {
         let found = raw.store.list(Some(&raw.prefix)).next().await;
         if found.transpose()?.is_none() {
@@ -149,8 +150,9 @@ pub async fn tables(raw: &Location, folders: &Folders, mappings: &Mappings) -> R
         }
     }
     let listings = futures::stream::iter(schemas.into_iter().map(|schema| async move {
-        let tables = children(raw, &schema).await?;
-        Ok::<_, Error>((schema, tables))
+        let listed = raw.store.list_with_delimiter(Some(&schema)).await?;
+        listed.objects.iter().try_for_each(|object| refuse_changes_of_all(raw, object, folders))?;
+        Ok::<_, Error>((schema, listed.common_prefixes))
     }))
     .buffered(16)
     .try_collect::<Vec<_>>()
@@ -175,10 +177,6 @@ pub fn is_of_job(name: &TableName, mappings: &Mappings) -> bool {
     !name.table.starts_with("awsdms_") && mappings.selects(name)
 }
 
-async fn children(raw: &Location, path: &Path) -> Result<Vec<Path>> {
-    Ok(raw.store.list_with_delimiter(Some(path)).await?.common_prefixes)
-}
-
 /// The raw files of `table`, without change files before `from`.
 pub async fn files(raw: &Location, folders: &Folders, table: &TableName, from: Option<Stamp>) -> Result<Listing> {
     let mut listing = Listing {
@@ -196,7 +194,10 @@ pub async fn files(raw: &Location, folders: &Folders, table: &TableName, from: O
         match FileName::below_table(&name).map_err(|e| Error::definite(e).at(shown(raw, &object.location)))? {
             Some(kind) => listing.take(raw_file(raw, object, name, kind), folders)?,
             None if is_folder(&object, &name) => {}
-            None => listing.strangers.push(shown(raw, &object.location)),
+            None => {
+                refuse_changes_of_all(raw, &object, folders)?;
+                listing.strangers.push(shown(raw, &object.location));
+            }
         }
     }
     if let Some(path) = &folders.cdc_path {
@@ -212,6 +213,19 @@ pub async fn files(raw: &Location, folders: &Folders, table: &TableName, from: O
         }
     }
     listing.finished()
+}
+
+/// Changes of all tables would be passed over where the settings say nothing of their folder.
+fn refuse_changes_of_all(raw: &Location, object: &ObjectMeta, folders: &Folders) -> Result<()> {
+    let is_one = object.location.filename().and_then(FileName::of_all_tables).is_some();
+    if !is_one || folders.cdc_path.is_some() {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "{} holds changes of all tables, so the endpoint has PreserveTransactions and a CdcPath; give its settings as \
+         source.s3_settings",
+        shown(raw, &object.location)
+    )))
 }
 
 /// The folder at `path` below `raw`, with names as the store has them, which `join` would escape.

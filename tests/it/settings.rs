@@ -123,9 +123,7 @@ fn a_setting_that_is_not_carried_out_is_refused_by_name() {
         ("DataFormat", json!("parquet")),
         ("CdcInsertsOnly", json!(true)),
         ("CdcInsertsAndUpdates", json!(true)),
-        ("PreserveTransactions", json!(true)),
         ("CdcPath", json!("changes")),
-        ("DatePartitionEnabled", json!(true)),
         ("UseCsvNoSupValue", json!(true)),
         ("AddTrailingPaddingCharacter", json!(true)),
     ] {
