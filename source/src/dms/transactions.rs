@@ -43,8 +43,9 @@ impl TableFilter {
     /// Puts the field of a time of commit that these files may lack behind the operation, if there is none and fewer
     /// fields than `expected`: whether DMS writes it here is documented nowhere.
     pub fn complete<R: Read>(cutter: &Cutter<R>, fields: &mut Fields, expected: usize) {
-        let is_time = |span: &Span| {
-            let text = cutter.text(*span, &mut Vec::new()).to_vec();
+        let mut scratch = Vec::new();
+        let mut is_time = |span: &Span| {
+            let text = cutter.text(*span, &mut scratch);
             text.len() == 26 && text[4] == b'-' && text[10] == b' ' && text[19] == b'.'
         };
         if fields.count < expected && !fields.spans.get(1).is_some_and(is_time) {
