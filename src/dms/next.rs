@@ -39,6 +39,13 @@ pub struct Wishes {
     pub batch_bytes: u64,
 }
 
+impl LoadedFile {
+    /// True if `file` is the one that was read, as far as its metadata tell.
+    fn is(&self, file: &RawFile) -> bool {
+        self.name == file.name && self.size == file.size && self.tag == file.tag
+    }
+}
+
 /// What it means that merged raw files are gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnVanished {
@@ -209,20 +216,31 @@ fn vanished(listing: &Listing, reached: &Reached, wishes: &Wishes) -> Result<Opt
     if wishes.on_vanished == OnVanished::Keep || expired {
         return Ok(None);
     }
-    let last = reached.position.changes.filter(|last| !listing.changes.iter().any(|file| stamp(file) == Some(*last)));
+    let is_last = |file: &RawFile| stamp(file).is_some() && stamp(file) == reached.position.changes;
+    // a file without its time may be the one
+    let last_is_there = listing.changes.iter().any(is_last) || !listing.undated.is_empty();
+    let last = reached.position.changes.filter(|_| !last_is_there).map(|last| format!("change file {last}"));
     let first_load = || {
         let first = reached.load.first().filter(|first| !listing.loads.iter().any(|file| file.name == first.name))?;
         wishes.expired_before.is_none().then(|| first.name.clone())
     };
-    let Some(gone) = last.map(|last| format!("change file {last}")).or_else(first_load) else { return Ok(None) };
-    if wishes.on_vanished == OnVanished::Truncate {
-        return Ok(Some(gone));
+    let Some(gone) = last.or_else(first_load) else { return Ok(None) };
+    let is_merged = |file: &&RawFile| reached.load.iter().any(|read| read.is(file)) || is_last(file);
+    match listing.loads.iter().chain(&listing.changes).find(is_merged) {
+        None if wishes.on_vanished == OnVanished::Truncate => Ok(Some(gone)),
+        Some(left) if wishes.on_vanished == OnVanished::Truncate => Err(Error::definite(format!(
+            "{gone}, which is merged, is gone, but {} is still there, which a TRUNCATE of the source would have removed too, so \
+             the table is not emptied; {IF_GONE}",
+            left.name
+        ))),
+        _ => Err(Error::definite(format!(
+            "{gone}, which is merged, is gone: if the source was truncated, --reload TABLE rebuilds the table from the files \
+             that are there; {IF_GONE}"
+        ))),
     }
-    Err(Error::definite(format!(
-        "{gone}, which is merged, is gone: if the source was truncated, --reload TABLE rebuilds the table from the files \
-         that are there; if files expire, set raw_retention; if they were removed by hand, set on_vanished = \"keep\""
-    )))
 }
+
+const IF_GONE: &str = "if files expire, set raw_retention; if they were removed by hand, set on_vanished = \"keep\"";
 
 /// Change files that an earlier load left behind: what they say is in the load already, or outdated by it (T-A12).
 ///
@@ -241,9 +259,7 @@ fn changed_load(listing: &Listing, reached: &Reached) -> Result<Option<Next>> {
     let changed: Vec<_> = listing
         .loads
         .iter()
-        .filter(|file| {
-            by_name.get(file.name.as_str()).is_some_and(|read| read.size != file.size || read.tag != file.tag)
-        })
+        .filter(|file| by_name.get(file.name.as_str()).is_some_and(|read| !read.is(file)))
         .cloned()
         .collect();
     if let Some(file) = changed.iter().find(|file| by_name[file.name.as_str()].size != file.size) {

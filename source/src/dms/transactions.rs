@@ -44,7 +44,7 @@ impl TableFilter {
     /// fields than `expected`: whether DMS writes it here is documented nowhere.
     pub fn complete<R: Read>(cutter: &Cutter<R>, fields: &mut Fields, expected: usize) {
         let mut scratch = Vec::new();
-        let mut is_time = |span: &Span| {
+        let is_time = |span: &Span| {
             let text = cutter.text(*span, &mut scratch);
             text.len() == 26 && text[4] == b'-' && text[10] == b' ' && text[19] == b'.'
         };

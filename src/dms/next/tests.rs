@@ -146,8 +146,21 @@ fn a_truncate_empties_the_table_and_takes_what_is_listed() {
     assert!(matches!(truncated(&[(LOAD, 5), (B, 6)], 100).unwrap(), Next::Load { gone: Some(_), complete: true, .. }));
     // the load is still being written
     assert_eq!(truncated(&[(LOAD, 5)], 10).unwrap_err().kind, crate::error::Kind::Transient);
+    // no changes were merged, and another load has begun
+    let (load, position) = (loaded(1), at(None, 1));
+    let wishes = Wishes { on_vanished: OnVanished::Truncate, ..wishes() };
+    let other = next(&listing(&[("LOAD00000002.csv", 5)]), Some(&Reached { position, load: &load }), &wishes);
+    assert!(matches!(other.unwrap(), Next::Load { gone: Some(_), .. }));
     // nothing is gone
     assert!(matches!(truncated(&[(LOAD, 1), (A, 2), (B, 3)], 100).unwrap(), Next::Changes { .. }));
+}
+
+#[test]
+fn where_a_merged_file_is_left_the_source_was_not_truncated() {
+    for (left, gone) in [((LOAD, 1), "20240101-000000001"), ((A, 2), LOAD)] {
+        let error = truncated(&[left, (B, 3)], 100).unwrap_err().to_string();
+        assert!(error.contains(gone) && error.contains(&format!("{} is still there", left.0)), "{error}");
+    }
 }
 
 #[test]
