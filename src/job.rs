@@ -16,6 +16,7 @@ use lakemerge_source::schema::DatetimeAs;
 pub use table::{Definition, SchemaFrom, TableJob};
 
 use crate::config::{self, Config};
+use crate::dms::next::OnVanished;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::lake::TableType;
@@ -35,6 +36,8 @@ pub struct Job {
     pub parallelism: usize,
     /// Seconds after which a missing raw file is normal; 0 if it never is.
     pub raw_retention: u64,
+    /// Late files are looked for among those that are older than the position by so many seconds at most.
+    pub late_window: u64,
     /// True if runs look after the tables they changed.
     pub maintenance: bool,
     /// Warnings about the job itself, each said once.
@@ -53,16 +56,15 @@ impl Job {
         if source.kind == config::SourceKind::Mysql {
             return Err(not_yet("source.kind", "mysql"));
         }
-        refuse_what_is_not_carried_out(config)?;
         let settings = match &source.s3_settings {
             Some(file) => S3Settings::parse(&read(config, file)?).map_err(|e| Error::usage(e).at(file.display()))?,
             None => S3Settings::default(),
         };
+        refuse_what_is_not_carried_out(config, &settings)?;
         let mappings = match &source.table_mappings {
             Some(file) => Mappings::parse(&read(config, file)?).map_err(|e| Error::usage(e).at(file.display()))?,
             None => Mappings::all(),
         };
-        duration(source.late_window.as_deref().unwrap_or("24h"), "source.late_window")?;
         let warnings = settings.warnings.clone();
         let (settings, all) = (Arc::new(settings), OfAll::new(config));
         let tables = table::tables(config, &mappings, &settings, &all)?;
@@ -77,6 +79,7 @@ impl Job {
             maintenance: config.run.maintenance != Some(config::Maintenance::Off),
             warnings,
             raw_retention: duration(source.raw_retention.as_deref().unwrap_or("0d"), "source.raw_retention")?,
+            late_window: duration(source.late_window.as_deref().unwrap_or("24h"), "source.late_window")?,
             all,
             tables,
         })
@@ -95,7 +98,7 @@ impl Job {
                 partition_by: vec![],
                 datetime: self.all.datetime,
                 table_type: self.all.table_type,
-                keep_vanished: self.all.keep_vanished,
+                on_vanished: self.all.on_vanished,
                 rewrite_types: self.all.rewrite_types,
                 metadata: vec![],
                 helpers: vec![],
@@ -103,8 +106,11 @@ impl Job {
         })
     }
 
-    /// Whether the task brings the table that has this name in folders and lake.
+    /// Whether the task brings the table that has this name in folders and lake, and it is no control table of DMS.
     pub fn selects(&self, table: &TableName) -> bool {
+        if table.table.starts_with("awsdms_") {
+            return false;
+        }
         match self.tables.get(table) {
             Some(meant) => self.mappings.selects(&meant.source),
             None => self.mappings.selects_folder(table),
@@ -134,7 +140,7 @@ impl Job {
 struct OfAll {
     datetime: DatetimeAs,
     table_type: TableType,
-    keep_vanished: bool,
+    on_vanished: OnVanished,
     rewrite_types: bool,
 }
 
@@ -143,14 +149,14 @@ impl OfAll {
         OfAll {
             datetime: datetime(config.lake.datetime),
             table_type: table_type(config.lake.table_type),
-            keep_vanished: config.source.on_vanished == Some(config::OnVanished::Keep),
+            on_vanished: on_vanished(config.source.on_vanished),
             rewrite_types: config.source.on_type_change == Some(config::OnTypeChange::Rewrite),
         }
     }
 }
 
 /// A setting that changes the outcome and is not carried out is refused by name: to ignore it would be silent.
-fn refuse_what_is_not_carried_out(config: &Config) -> Result<()> {
+fn refuse_what_is_not_carried_out(config: &Config, settings: &S3Settings) -> Result<()> {
     let source = &config.source;
     let of_all = ("source".to_string(), (source.on_bad_record, source.on_vanished, source.on_ddl));
     let of_tables = config.tables.iter().map(|table| {
@@ -161,8 +167,13 @@ fn refuse_what_is_not_carried_out(config: &Config) -> Result<()> {
         if let Some(value) = bad_record.filter(|v| *v != config::OnBadRecord::Stop) {
             return Err(not_yet("on_bad_record", value).at(place));
         }
-        if let Some(value) = vanished.filter(|v| *v == config::OnVanished::Truncate) {
-            return Err(not_yet("on_vanished", value).at(place));
+        let truncates = vanished == Some(config::OnVanished::Truncate);
+        if truncates && settings.folders.cdc_path.is_some() {
+            return Err(Error::usage(
+                "on_vanished = \"truncate\" cannot be carried out with PreserveTransactions: a TRUNCATE leaves the files of \
+                 all tables' changes as they are, and nothing in them says which of the changes came before it",
+            )
+            .at(place));
         }
         if let Some(value) = ddl.filter(|v| *v != config::OnDdl::Stop) {
             return Err(not_yet("on_ddl", value).at(place));
@@ -184,6 +195,14 @@ fn datetime(word: Option<config::Datetime>) -> DatetimeAs {
     match word {
         Some(config::Datetime::Timestamp) => DatetimeAs::Timestamp,
         Some(config::Datetime::TimestampNtz) | None => DatetimeAs::TimestampNtz,
+    }
+}
+
+fn on_vanished(word: Option<config::OnVanished>) -> OnVanished {
+    match word {
+        Some(config::OnVanished::Truncate) => OnVanished::Truncate,
+        Some(config::OnVanished::Keep) => OnVanished::Keep,
+        Some(config::OnVanished::Stop) | None => OnVanished::Stop,
     }
 }
 

@@ -5,7 +5,6 @@ use std::io::Write;
 
 use chrono::Utc;
 use futures::StreamExt;
-use lakemerge_source::dms::names::FileName;
 use lakemerge_source::name::TableName;
 use lakemerge_source::position::Stamp;
 use serde::Serialize;
@@ -52,7 +51,7 @@ pub struct TableStatus {
 pub async fn status(job: &Job) -> Result<Status> {
     let lake = Lake::new(job.lake.clone());
     let mut names: BTreeSet<TableName> = lake.table_names().await?.into_iter().collect();
-    names.extend(listing::tables(&job.raw, |name| job.selects(name)).await?);
+    names.extend(listing::tables(&job.raw, &job.settings.folders, |name| job.selects(name)).await?);
     names.extend(job.named_tables().cloned());
     let (job, lake) = (job, &lake);
     let tables = futures::stream::iter(names.into_iter().map(|name| async move {
@@ -90,19 +89,25 @@ impl TableStatus {
 }
 
 async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatus) -> Result<()> {
-    let raw = listing::files(&job.raw, name).await?;
+    let opened = lake.open(name).await?;
+    let ours = match &opened {
+        Some(table) => table.ours().await?,
+        None => None,
+    };
+    let from = ours.as_ref().and_then(|ours| ours.position.changes);
+    let raw = listing::files(&job.raw, &job.settings.folders, name, from).await?;
     status.pending_files = (raw.loads.len() + raw.changes.len()) as u64;
     status.pending_bytes = raw.loads.iter().chain(&raw.changes).map(|file| file.size).sum();
     if status.pending_files > 0 {
         status.state = "behind";
     }
-    let Some(table) = lake.open(name).await? else { return Ok(()) };
+    let Some(table) = opened else { return Ok(()) };
     status.version = Some(table.version());
     status.files = Some(table.files.len() as u64);
     status.rows = table.rows();
     status.deleted_rows = Some(table.deleted_rows());
     status.bytes = Some(table.bytes());
-    let Some(ours) = table.ours().await? else {
+    let Some(ours) = ours else {
         status.state = "foreign";
         return Ok(());
     };
@@ -132,10 +137,7 @@ async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatu
 }
 
 fn stamp(file: &listing::RawFile) -> Option<Stamp> {
-    match file.kind {
-        FileName::Changes(stamp) => Some(stamp),
-        FileName::Load(_) => None,
-    }
+    file.kind.stamp()
 }
 
 impl Status {

@@ -2,12 +2,14 @@
 //! what their records hold.
 
 pub mod settings;
+pub mod folders;
 pub mod mappings;
 pub(crate) mod pattern;
 pub mod transformations;
 pub mod shape;
 pub mod names;
 pub(crate) mod cut;
+pub(crate) mod transactions;
 pub(crate) mod layout;
 pub(crate) mod values;
 mod former;

@@ -1,6 +1,8 @@
 //! The position in a table's change files: the stamp that DMS puts into a file's name.
 
 use crate::dms::values::time::days_since_1970;
+use chrono::{DateTime, Datelike, MappedLocalTime, NaiveDateTime, TimeDelta, TimeZone, Timelike};
+use chrono_tz::Tz;
 use std::fmt;
 use std::str::FromStr;
 
@@ -35,6 +37,38 @@ impl Stamp {
         let days = days_since_1970(part(date / 10_000), part(date / 100 % 100), part(date % 100));
         let of_day = time / 10_000 * 3600 + time / 100 % 100 * 60 + time % 100;
         (i64::from(days) * 86_400 + of_day) * 1000 + fraction / 10
+    }
+
+    /// The stamp in UTC of a name whose time is that of `zone` (DatePartitionTimezone): two in an hour that comes twice
+    /// when summer time ends, none in one that is left out.
+    pub fn in_utc(self, zone: Tz) -> MappedLocalTime<Stamp> {
+        let Some(local) = self.time() else { return MappedLocalTime::None };
+        let utc = |time: DateTime<Tz>| self.with_time(time.naive_utc()).unwrap_or(self);
+        zone.from_local_datetime(&local).map(utc)
+    }
+
+    /// The stamp this many seconds earlier.
+    pub fn before(self, seconds: u64) -> Option<Stamp> {
+        let seconds = TimeDelta::try_seconds(i64::try_from(seconds).ok()?)?;
+        self.with_time(self.time()?.checked_sub_signed(seconds)?)
+    }
+
+    /// The stamp in the name of a file that holds all tables' changes, `yyyyMMddHHmmssSSS`.
+    pub fn from_digits(digits: &str) -> Option<Stamp> {
+        let (date, time) = digits.split_at_checked(8)?;
+        format!("{date}-{time}").parse().ok()
+    }
+
+    /// The whole seconds.
+    fn time(self) -> Option<NaiveDateTime> {
+        Some(DateTime::from_timestamp(self.as_unix_millis().div_euclid(1000), 0)?.naive_utc())
+    }
+
+    /// The same fraction of another second.
+    fn with_time(self, time: NaiveDateTime) -> Option<Stamp> {
+        let date = (i64::from(time.year()) * 100 + i64::from(time.month())) * 100 + i64::from(time.day());
+        let clock = (i64::from(time.hour()) * 100 + i64::from(time.minute())) * 100 + i64::from(time.second());
+        Stamp::from_i64((date * 1_000_000 + clock) * 10_000 + self.0 % 10_000)
     }
 
     /// The stamp of a stored form, or `None` if its digits are no time.
@@ -126,6 +160,31 @@ mod tests {
     fn a_ten_digit_name_of_2014_is_older_than_a_nine_digit_name_of_2024() {
         assert!(stamp("20141029-1134010000") < stamp("20240809-192717787"));
         assert_eq!(stamp("20240809-1927177870"), stamp("20240809-192717787"));
+    }
+
+    #[test]
+    fn a_time_of_a_zone_becomes_utc_also_where_an_hour_comes_twice_or_never() {
+        let in_berlin = |text: &str| stamp(text).in_utc(Tz::Europe__Berlin);
+        let utc = |text: &str| MappedLocalTime::Single(stamp(text));
+        assert_eq!(in_berlin("20240809-192717787"), utc("20240809-172717787"));
+        assert_eq!(in_berlin("20240101-0030000005"), utc("20231231-2330000005"));
+        let twice = MappedLocalTime::Ambiguous(stamp("20241027-002030000"), stamp("20241027-012030000"));
+        assert_eq!(in_berlin("20241027-022030000"), twice);
+        assert_eq!(in_berlin("20240331-023000000"), MappedLocalTime::None);
+    }
+
+    #[test]
+    fn a_stamp_may_be_set_back() {
+        assert_eq!(stamp("20240301-000000123").before(1), Some(stamp("20240229-235959123")));
+        assert_eq!(stamp("20240301-000000123").before(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_name_without_a_dash_has_seventeen_digits() {
+        assert_eq!(Stamp::from_digits("20201117153046033"), Some(stamp("20201117-153046033")));
+        for other in ["2020111715304603", "20201117-153046033", "20201117ü53046033", ""] {
+            assert_eq!(Stamp::from_digits(other), None, "{other}");
+        }
     }
 
     #[test]

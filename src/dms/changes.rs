@@ -25,17 +25,29 @@ pub struct ChangeRows {
     pub file: Arc<str>,
     /// The number of the first record.
     pub first_record: u64,
+    /// The number of each record, where those of other tables stand between.
+    pub records: Option<Vec<u64>>,
 }
 
 impl ChangeRows {
     /// Rows of which every one is whole and stands for a record.
     pub fn whole(columns: RecordBatch, operations: Vec<Operation>) -> ChangeRows {
-        ChangeRows { columns, operations, moved: vec![], unchanged: vec![], file: "".into(), first_record: 1 }
+        ChangeRows {
+            columns,
+            operations,
+            moved: vec![],
+            unchanged: vec![],
+            file: "".into(),
+            first_record: 1,
+            records: None,
+        }
     }
 
     /// The number of the record that `row` comes from.
     pub fn record(&self, row: usize) -> u64 {
-        self.first_record + row as u64 - self.moved.partition_point(|moved| *moved < row) as u64
+        let place = row - self.moved.partition_point(|moved| *moved < row);
+        let between = self.records.as_ref().and_then(|records| records.get(place)).copied();
+        between.unwrap_or(self.first_record + place as u64)
     }
 
     pub fn is_moved(&self, row: usize) -> bool {
@@ -49,7 +61,7 @@ impl ChangeRows {
     /// The same changes with a delete of the old key before each update that changed a key. `key` are the numbers of
     /// the key's columns, whose former values `old` holds; behind the `source_columns` stand those that are added.
     pub fn with_key_updates(self, old: &OldKeys, key: &[usize], source_columns: usize) -> Result<ChangeRows> {
-        let ChangeRows { columns, operations, unchanged, file, first_record, .. } = self;
+        let ChangeRows { columns, operations, unchanged, file, first_record, records, .. } = self;
         let (mut places, mut moved, mut next) = (vec![], vec![], old.rows.iter().peekable());
         for row in 0..operations.len() {
             if let Some(number) = next.next_if_eq(&&row).map(|_| moved.len()) {
@@ -97,6 +109,7 @@ impl ChangeRows {
             moved,
             file,
             first_record,
+            records,
         })
     }
 }

@@ -1,19 +1,25 @@
 //! Which tables and raw files there are.
 
+use chrono::MappedLocalTime;
 use futures::{StreamExt, TryStreamExt};
-use lakemerge_source::dms::names::FileName;
+use lakemerge_source::dms::folders::Folders;
+use lakemerge_source::dms::names::{FileName, OF_ALL_TABLES};
 use lakemerge_source::name::TableName;
+use lakemerge_source::position::Stamp;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
+use sha2::{Digest, Sha256};
 
+use super::range::Range;
 use crate::error::{Error, Result};
 use crate::storage::Location;
 
-/// A raw file of one table.
+/// A raw file of one table, or of all tables' changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawFile {
-    /// The last part of its path.
+    /// Its path from the table's folder on, or from the folder of all tables' changes.
     pub name: String,
+    /// The stamp of a change file is in UTC, whatever zone its name is in.
     pub kind: FileName,
     pub path: Path,
     /// Its path from `source.url` on, for messages.
@@ -25,15 +31,46 @@ pub struct RawFile {
     pub tag: String,
 }
 
+/// How far a change file's LastModified may be from its stamp where DMS itself wrote it there, in milliseconds.
+const AS_WRITTEN: i64 = 15 * 60 * 1000;
+
+impl RawFile {
+    /// What a LOAD file's number counts in: the folder of its partition, and its segment.
+    pub fn segment(&self) -> (&str, u32) {
+        let folder = self.name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        match self.kind {
+            FileName::Load(load) => (folder, load.segment),
+            FileName::Changes(_) => (folder, 0),
+        }
+    }
+
+    /// True if records of all tables are in it.
+    pub fn holds_all_tables(&self) -> bool {
+        self.name.starts_with(OF_ALL_TABLES)
+    }
+
+    /// True if it was there soon after `stamp`: a copy has its copying's time.
+    pub fn written_at(&self, stamp: Stamp) -> bool {
+        (self.modified - stamp.as_unix_millis()).abs() <= AS_WRITTEN
+    }
+}
+
 /// The raw files of one table, each kind in its own order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
     pub loads: Vec<RawFile>,
     pub changes: Vec<RawFile>,
+    /// Change files of an hour that came twice in their zone, where nothing tells which it was; their stamps are those of
+    /// the second.
+    pub undated: Vec<RawFile>,
     /// Files whose names are not of DMS's form.
     pub strangers: Vec<String>,
     /// True where modification times come from a local file system: copies and checkouts change them.
     pub times_mean_nothing: bool,
+    /// True if `changes` are those of all tables.
+    pub of_all_tables: bool,
+    /// Change files before this are left out.
+    pub from: Option<Stamp>,
 }
 
 impl Listing {
@@ -41,11 +78,70 @@ impl Listing {
     pub fn newest(&self) -> i64 {
         self.loads.iter().chain(&self.changes).map(|file| file.modified).max().unwrap_or_default()
     }
+
+    /// What tells one writing of a change file from another, as a number; 0 is unknown. A copy on a local path keeps the
+    /// size alone.
+    pub fn trace(&self, file: &RawFile) -> i64 {
+        let tag = if self.times_mean_nothing { "" } else { &file.tag };
+        let digest = Sha256::digest(format!("{} {tag}", file.size));
+        digest.iter().take(7).fold(0, |number, byte| number << 8 | i64::from(*byte)).max(1)
+    }
+
+    /// The [trace](Listing::trace) of the change file at `stamp`.
+    pub fn trace_at(&self, stamp: Stamp) -> i64 {
+        let file = self.changes.iter().find(|file| file.kind == FileName::Changes(stamp));
+        file.map_or(0, |file| self.trace(file))
+    }
+
+    fn take(&mut self, mut file: RawFile, folders: &Folders) -> Result<()> {
+        let FileName::Changes(named) = file.kind else {
+            self.loads.push(file);
+            return Ok(());
+        };
+        // Beside the full load lie those that were written before there were folders of dates, and these are in UTC.
+        let Some(zone) = folders.timezone.filter(|_| file.name.contains('/')) else {
+            self.changes.push(file);
+            return Ok(());
+        };
+        match named.in_utc(zone) {
+            MappedLocalTime::Single(stamp) => file.kind = FileName::Changes(stamp),
+            MappedLocalTime::Ambiguous(first, second) => {
+                match [first, second].into_iter().find(|stamp| file.written_at(*stamp)) {
+                    Some(stamp) => file.kind = FileName::Changes(stamp),
+                    None => {
+                        self.undated.push(RawFile { kind: FileName::Changes(second), ..file });
+                        return Ok(());
+                    }
+                }
+            }
+            MappedLocalTime::None => {
+                return Err(Error::definite(format!(
+                    "{}: there is no such time in {zone}; is that still the endpoint's DatePartitionTimezone?",
+                    file.shown
+                )));
+            }
+        }
+        self.changes.push(file);
+        Ok(())
+    }
+
+    fn finished(mut self) -> Result<Listing> {
+        let (from, stamp) = (self.from, |file: &RawFile| file.kind.stamp());
+        self.changes.retain(|file| stamp(file) >= from);
+        self.undated.retain(|file| stamp(file) >= from);
+        self.undated.sort_by_key(|file| file.kind);
+        self.loads.sort_by(|a, b| (a.segment(), a.kind).cmp(&(b.segment(), b.kind)));
+        self.changes.sort_by_key(|file| file.kind);
+        twice(&self.loads)?;
+        twice(&self.changes)?;
+        of_one_load(&self.loads)?;
+        Ok(self)
+    }
 }
 
-/// The tables below `raw` that the task `selects`: every `<schema>/<table>/` folder.
-pub async fn tables(raw: &Location, selects: impl Fn(&TableName) -> bool) -> Result<Vec<TableName>> {
-    let schemas = folders(raw, &raw.prefix).await?;
+/// The tables below `raw` that the job `selects`: every `<schema>/<table>/` folder.
+pub async fn tables(raw: &Location, folders: &Folders, selects: impl Fn(&TableName) -> bool) -> Result<Vec<TableName>> {
+    let schemas = raw.store.list_with_delimiter(Some(&raw.prefix)).await?.common_prefixes;
     if schemas.is_empty() {
         let found = raw.store.list(Some(&raw.prefix)).next().await;
         if found.transpose()?.is_none() {
@@ -53,8 +149,9 @@ pub async fn tables(raw: &Location, selects: impl Fn(&TableName) -> bool) -> Res
         }
     }
     let listings = futures::stream::iter(schemas.into_iter().map(|schema| async move {
-        let tables = folders(raw, &schema).await?;
-        Ok::<_, Error>((schema, tables))
+        let listed = raw.store.list_with_delimiter(Some(&schema)).await?;
+        listed.objects.iter().try_for_each(|object| refuse_changes_of_all(raw, object, folders))?;
+        Ok::<_, Error>((schema, listed.common_prefixes))
     }))
     .buffered(16)
     .try_collect::<Vec<_>>()
@@ -64,57 +161,81 @@ pub async fn tables(raw: &Location, selects: impl Fn(&TableName) -> bool) -> Res
     for (schema, tables) in listings {
         names.extend(tables.iter().map(|table| TableName { schema: part(&schema), table: part(table) }));
     }
-    names.retain(|name| !name.table.starts_with("awsdms_") && selects(name));
+    // the folder of all tables' changes looks like one of a schema
+    let changes = |name: &TableName| {
+        let folder = format!("{}/{}/", name.schema, name.table);
+        folders.cdc_path.as_ref().is_some_and(|path| format!("{path}/").starts_with(&folder))
+    };
+    names.retain(|name| selects(name) && !changes(name));
     names.sort();
     Ok(names)
 }
 
-async fn folders(raw: &Location, path: &Path) -> Result<Vec<Path>> {
-    Ok(raw.store.list_with_delimiter(Some(path)).await?.common_prefixes)
-}
-
-/// The raw files of `table`.
-pub async fn files(raw: &Location, table: &TableName) -> Result<Listing> {
-    // names as the store has them, which `join` would escape
-    let folder = format!("{}/{}/{}", raw.prefix, table.schema, table.table);
-    let folder = Path::parse(&folder).map_err(|e| Error::definite(format!("{folder}: {e}")))?;
-    let mut listing = Listing { times_mean_nothing: raw.is_local(), ..Listing::default() };
-    let mut objects = raw.store.list(Some(&folder));
-    while let Some(object) = objects.try_next().await? {
-        let depth = object.location.prefix_match(&folder).map_or(0, Iterator::count);
-        let name = object.location.filename().unwrap_or_default().to_string();
-        match FileName::parse(&name) {
-            Some(kind) if depth == 1 => {
-                let file = raw_file(raw, object, name, kind);
-                match file.kind {
-                    FileName::Load(_) => listing.loads.push(file),
-                    FileName::Changes(_) => listing.changes.push(file),
-                }
+/// The raw files of `table`, without change files before `from`.
+pub async fn files(raw: &Location, folders: &Folders, table: &TableName, from: Option<Stamp>) -> Result<Listing> {
+    let mut listing = Listing {
+        times_mean_nothing: raw.is_local(),
+        of_all_tables: folders.cdc_path.is_some(),
+        from,
+        ..Listing::default()
+    };
+    let folder = below(raw, &format!("{}/{}", table.schema, table.table))?;
+    // the folders of dates do not sort by time in every form
+    let range = Range { folder: &folder, before_stamp: "", from: from.filter(|_| !folders.date_partitions) };
+    let mut objects = range.objects(raw);
+    while let Some(object) = objects.next().await? {
+        let name = name_below(&object.location, &folder);
+        match FileName::below_table(&name).map_err(|e| Error::definite(e).at(shown(raw, &object.location)))? {
+            Some(kind) => listing.take(raw_file(raw, object, name, kind), folders)?,
+            None if is_folder(&object, &name) => {}
+            None => {
+                refuse_changes_of_all(raw, &object, folders)?;
+                listing.strangers.push(shown(raw, &object.location));
             }
-            parsed if parsed.is_some() || is_segment(&name) => {
-                return Err(Error::definite(format!(
-                    "{}: files in folders of dates or of load segments (DatePartitionEnabled, parallel-load) are not read by \
-                     this version; nothing of this table is merged, because its order would not be known",
-                    shown(raw, &object.location)
-                )));
-            }
-            // a zero-byte key may stand for the folder itself
-            _ if object.size == 0 && depth <= 1 && name == table.table => {}
-            _ => listing.strangers.push(shown(raw, &object.location)),
         }
     }
-    listing.loads.sort_by_key(|file| file.kind);
-    listing.changes.sort_by_key(|file| file.kind);
-    twice(&listing.loads)?;
-    twice(&listing.changes)?;
-    Ok(listing)
+    if let Some(path) = &folders.cdc_path {
+        let folder = below(raw, path)?;
+        let mut objects = Range { folder: &folder, before_stamp: OF_ALL_TABLES, from }.objects(raw);
+        while let Some(object) = objects.next().await? {
+            let name = name_below(&object.location, &folder);
+            match FileName::of_all_tables(&name) {
+                Some(kind) => listing.changes.push(raw_file(raw, object, name, kind)),
+                None if is_folder(&object, &name) => {}
+                None => listing.strangers.push(shown(raw, &object.location)),
+            }
+        }
+    }
+    listing.finished()
 }
 
-/// True for a file of a load in ranges without names, `SEGMENT1_LOAD00000001.csv`.
-fn is_segment(name: &str) -> bool {
-    name.strip_prefix("SEGMENT")
-        .and_then(|rest| rest.split_once('_'))
-        .is_some_and(|(number, file)| !number.is_empty() && matches!(FileName::parse(file), Some(FileName::Load(_))))
+/// Changes of all tables would be passed over where the settings say nothing of their folder.
+fn refuse_changes_of_all(raw: &Location, object: &ObjectMeta, folders: &Folders) -> Result<()> {
+    let is_one = object.location.filename().and_then(FileName::of_all_tables).is_some();
+    if !is_one || folders.cdc_path.is_some() {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "{} holds changes of all tables, so the endpoint has PreserveTransactions and a CdcPath; give its settings as \
+         source.s3_settings",
+        shown(raw, &object.location)
+    )))
+}
+
+/// The folder at `path` below `raw`, with names as the store has them, which `join` would escape.
+fn below(raw: &Location, path: &str) -> Result<Path> {
+    let folder = format!("{}/{path}", raw.prefix);
+    Path::parse(&folder).map_err(|e| Error::definite(format!("{folder}: {e}")))
+}
+
+fn name_below(path: &Path, folder: &Path) -> String {
+    let parts = path.prefix_match(folder).map(|parts| parts.map(|part| part.as_ref().to_string()).collect::<Vec<_>>());
+    parts.unwrap_or_default().join("/")
+}
+
+/// A key without bytes may stand for a folder, such as `2024/` or the table's own.
+fn is_folder(object: &ObjectMeta, name: &str) -> bool {
+    object.size == 0 && !name.contains('.')
 }
 
 /// A path from `source.url` on.
@@ -138,11 +259,37 @@ fn raw_file(raw: &Location, object: ObjectMeta, name: String, kind: FileName) ->
 
 /// Two files of one name, such as `LOAD00000001.csv` beside `LOAD00000001.csv.gz`, have no order.
 fn twice(files: &[RawFile]) -> Result<()> {
-    match files.windows(2).find(|pair| pair[0].kind == pair[1].kind) {
-        Some(pair) => Err(Error::definite(format!(
+    let same = |a: &RawFile, b: &RawFile| match a.kind {
+        FileName::Load(_) => a.kind == b.kind && a.segment() == b.segment(),
+        FileName::Changes(_) => a.kind == b.kind,
+    };
+    match files.windows(2).find(|pair| same(&pair[0], &pair[1])) {
+        Some([a, b]) if a.segment() == b.segment() => Err(Error::definite(format!(
             "{} and {} stand for the same file of the task; remove one of them",
-            pair[0].shown, pair[1].shown
+            a.shown, b.shown
+        ))),
+        Some([a, b]) => Err(Error::definite(format!(
+            "{} and {} are of the same moment, so their order is not known; if one is a copy of the other, remove it, else \
+             have the task load the table again",
+            a.shown, b.shown
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// One load lies beside its folder's change files, or in segments, or in folders of partitions: where two forms meet, an
+/// earlier load was left behind, and its rows may be gone from the source.
+fn of_one_load(loads: &[RawFile]) -> Result<()> {
+    let form = |file: &RawFile| (file.segment().0.is_empty(), file.segment().1 == 0);
+    match loads.iter().find(|file| form(file) != form(&loads[0])) {
+        Some(other) => Err(Error::definite(format!(
+            "{} and {} are not of one full load: a parallel load puts all its files in segments or all in folders; remove \
+             the files of the load that is out of date",
+            loads[0].shown, other.shown
         ))),
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,7 +68,7 @@ impl MetadataColumn {
             MetadataColumn::Position => match file.kind {
                 FileName::Load(_) => new_null_array(&DataType::Utf8, operations.len()),
                 FileName::Changes(stamp) => {
-                    let records = (rows.first_record..).take(operations.len());
+                    let records = (0..operations.len()).map(|row| rows.record(row));
                     Arc::new(StringArray::from_iter_values(records.map(|record| format!("{stamp}/{record:010}"))))
                 }
             },

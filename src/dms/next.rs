@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-use lakemerge_source::dms::names::FileName;
 use lakemerge_source::position::Stamp;
 
 use super::listing::{Listing, RawFile};
@@ -27,8 +26,9 @@ pub struct Wishes {
     pub reload: bool,
     pub include_late: bool,
     pub load_complete: bool,
-    /// Raw files that are gone mean nothing.
-    pub keep_vanished: bool,
+    pub on_vanished: OnVanished,
+    /// Late files are looked for among those that are older than the position by so many seconds at most.
+    pub late_window: u64,
     /// Files older than this are expected to be gone one day.
     pub expired_before: Option<Stamp>,
     /// Take the LOAD files as they are now as the ones that were read.
@@ -39,6 +39,25 @@ pub struct Wishes {
     pub batch_bytes: u64,
 }
 
+impl LoadedFile {
+    /// True if `file` is the one that was read, as far as its metadata tell.
+    fn is(&self, file: &RawFile) -> bool {
+        self.name == file.name && self.size == file.size && self.tag == file.tag
+    }
+}
+
+/// What it means that merged raw files are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnVanished {
+    /// A person must say.
+    #[default]
+    Stop,
+    /// The source was truncated: the table is emptied, and what is there is all there is.
+    Truncate,
+    /// Nothing.
+    Keep,
+}
+
 /// One commit's worth of work.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
@@ -47,6 +66,14 @@ pub enum Next {
         files: Vec<RawFile>,
         complete: bool,
         after: Option<Stamp>,
+        /// The merged file that is gone, if that is why.
+        gone: Option<String>,
+    },
+    /// Change files into a table that is emptied because the merged file `gone` is.
+    Empty {
+        files: Vec<RawFile>,
+        upto: Option<Stamp>,
+        gone: String,
     },
     /// Files of a load that was under way.
     ContinueLoad {
@@ -68,6 +95,28 @@ pub enum Next {
     Nothing,
 }
 
+impl Next {
+    /// True if it empties a table whose files are gone, for which all files must be known.
+    pub fn empties(&self) -> bool {
+        matches!(self, Next::Load { gone: Some(_), .. } | Next::Empty { .. })
+    }
+}
+
+impl Wishes {
+    /// The first change file that a listing needs for a table that has come to `reached`: all of them where the table is
+    /// new or replaced, or where late files of any age are asked for.
+    pub fn from(&self, reached: Option<&Reached>) -> Option<Stamp> {
+        let reached = reached.filter(|_| !self.reload && !self.include_late)?;
+        // files of these partitions may stand among the change files
+        let among = |file: &LoadedFile| file.name.starts_with(|c: char| c.is_ascii_digit());
+        reached.position.changes.filter(|_| !reached.load.iter().any(among))?.before(self.late_window)
+    }
+
+    fn wants(&self, file: &RawFile) -> bool {
+        stamp(file).is_some_and(|stamp| self.until.is_none_or(|until| stamp <= until))
+    }
+}
+
 /// Decides the next step of a table.
 ///
 /// # Errors
@@ -75,30 +124,34 @@ pub enum Next {
 pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Result<Next> {
     let complete = wishes.load_complete || load_is_complete(listing, wishes.max_file_size);
     let Some(reached) = reached.filter(|_| !wishes.reload) else {
-        if listing.loads.is_empty() && listing.changes.is_empty() {
+        if listing.loads.is_empty() && listing.changes.is_empty() && listing.undated.is_empty() {
             return Ok(Next::Nothing);
         }
         if wishes.reload && !complete {
-            return Err(Error::definite(
-                "the full load is still being written, and a reload now would take a part of it; wait, or add --load-complete TABLE",
-            ));
+            return Err(Error::definite(STILL_LOADING));
         }
-        let after = older_than_the_load(listing).filter_map(stamp).max();
-        return Ok(Next::Load { files: listing.loads.clone(), complete, after });
+        return first_load(listing, complete, None);
     };
     if wishes.accept_load {
         return Ok(Next::AcceptLoad);
     }
-    vanished(listing, reached, wishes)?;
+    if let Some(gone) = vanished(listing, reached, wishes)? {
+        return emptied(listing, complete, gone, wishes);
+    }
     if let Some(step) = changed_load(listing, reached)? {
         return Ok(step);
     }
     let new: Vec<_> = new_loads(listing, reached.load);
     if !new.is_empty() {
-        if reached.position.load_complete || reached.position.changes.is_some() {
+        // A segment may begin when others are complete, which only the changes after them tell.
+        let segments = new.iter().all(|file| file.segment() != ("", 0));
+        if reached.position.changes.is_some() || (reached.position.load_complete && !segments) {
             return Err(Error::definite(format!("{} came after the full load was complete; {REMEDIES}", names(&new))));
         }
         return Ok(Next::ContinueLoad { files: new, complete });
+    }
+    if listing.of_all_tables && !complete && !reached.position.load_complete {
+        return Ok(Next::Nothing);
     }
     let batch = pending_changes(listing, &reached.position, wishes)?;
     if !batch.is_empty() {
@@ -111,35 +164,83 @@ pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Re
     Ok(Next::Nothing)
 }
 
+const STILL_LOADING: &str = "the full load is still being written, and a reload now would take a part of it; wait, or add \
+                             --load-complete TABLE";
+
+fn first_load(listing: &Listing, complete: bool, gone: Option<String>) -> Result<Next> {
+    let after = older_than_the_load(listing).filter_map(stamp).max();
+    dated(listing, after)?;
+    Ok(Next::Load { files: listing.loads.clone(), complete, after, gone })
+}
+
+/// The table as what is listed alone says, in one commit: no reader finds it empty that is about to be filled.
+fn emptied(listing: &Listing, complete: bool, gone: String, wishes: &Wishes) -> Result<Next> {
+    if !listing.loads.is_empty() {
+        return if complete { first_load(listing, complete, Some(gone)) } else { Err(Error::transient(STILL_LOADING)) };
+    }
+    dated(listing, None)?;
+    let wanted = listing.changes.iter().filter(|file| wishes.wants(file)).cloned().collect();
+    let files = first_batch(wanted, wishes.batch_bytes);
+    let upto = files.iter().filter_map(stamp).max();
+    Ok(Next::Empty { files, upto, gone })
+}
+
+/// Every change file after `position` must have its place in the order.
+fn dated(listing: &Listing, position: Option<Stamp>) -> Result<()> {
+    let undated: Vec<_> = listing.undated.iter().filter(|file| stamp(file) > position).cloned().collect();
+    if undated.is_empty() {
+        return Ok(());
+    }
+    Err(Error::definite(format!(
+        "{}: the hour in the name came twice in DatePartitionTimezone, and the time at which the file was last written \
+         does not tell which it was (a copy's does not), so its place in the order is not known; have the task load the \
+         table again, remove the change files of before, and run with --reload TABLE",
+        names(&undated)
+    )))
+}
+
 const REMEDIES: &str = "--reload TABLE replaces the table by the load that is there now, --accept-load TABLE keeps the \
                         table and takes the LOAD files as already merged";
 
-/// DMS writes no mark at a load's end; these are the signs of one (T-A11).
+/// DMS writes no mark at a load's end; these are the signs of one (T-A11). Changes of other tables are none.
 fn load_is_complete(listing: &Listing, max_file_size: u64) -> bool {
-    !listing.changes.is_empty() || listing.loads.last().is_some_and(|last| last.size < max_file_size)
+    let of_this_table = !listing.of_all_tables && !listing.changes.is_empty();
+    let mut segments = listing.loads.chunk_by(|a, b| a.segment() == b.segment());
+    of_this_table || segments.all(|segment| segment.last().is_some_and(|last| last.size < max_file_size))
 }
 
-/// A TRUNCATE of the source makes DMS delete all files of the table, so the files that were read last must still be
-/// there, whatever came after them (T-A10).
-fn vanished(listing: &Listing, reached: &Reached, wishes: &Wishes) -> Result<()> {
+/// The file that was merged and is gone, if that means that the source was truncated: DMS then deletes all files of the
+/// table, so those that were read last must still be there, whatever came after them (T-A10).
+fn vanished(listing: &Listing, reached: &Reached, wishes: &Wishes) -> Result<Option<String>> {
     let expired = wishes.expired_before.is_some_and(|before| reached.position.changes.is_none_or(|last| last < before));
-    if wishes.keep_vanished || expired {
-        return Ok(());
+    if wishes.on_vanished == OnVanished::Keep || expired {
+        return Ok(None);
     }
-    let last = reached.position.changes.filter(|last| !listing.changes.iter().any(|file| stamp(file) == Some(*last)));
+    let is_last = |file: &RawFile| stamp(file).is_some() && stamp(file) == reached.position.changes;
+    // a file without its time may be the one
+    let last_is_there = listing.changes.iter().any(is_last) || !listing.undated.is_empty();
+    let last = reached.position.changes.filter(|_| !last_is_there).map(|last| format!("change file {last}"));
     let first_load = || {
         let first = reached.load.first().filter(|first| !listing.loads.iter().any(|file| file.name == first.name))?;
         wishes.expired_before.is_none().then(|| first.name.clone())
     };
-    let Some(gone) = last.map(|last| format!("change file {last}")).or_else(first_load) else { return Ok(()) };
-    Err(Error::definite(format!(
-        "{gone}, which is merged, is gone: if the source was truncated, --reload TABLE rebuilds the table from the files \
-         that are there; if files expire, set raw_retention; if they were removed by hand, set on_vanished = \"keep\""
-    )))
+    let Some(gone) = last.or_else(first_load) else { return Ok(None) };
+    let is_merged = |file: &&RawFile| reached.load.iter().any(|read| read.is(file)) || is_last(file);
+    match listing.loads.iter().chain(&listing.changes).find(is_merged) {
+        None if wishes.on_vanished == OnVanished::Truncate => Ok(Some(gone)),
+        Some(left) if wishes.on_vanished == OnVanished::Truncate => Err(Error::definite(format!(
+            "{gone}, which is merged, is gone, but {} is still there, which a TRUNCATE of the source would have removed too, so \
+             the table is not emptied; {IF_GONE}",
+            left.name
+        ))),
+        _ => Err(Error::definite(format!(
+            "{gone}, which is merged, is gone: if the source was truncated, --reload TABLE rebuilds the table from the files \
+             that are there; {IF_GONE}"
+        ))),
+    }
 }
 
-/// How far a change file's LastModified may be from its stamp where DMS itself wrote it there, in milliseconds.
-const AS_WRITTEN: i64 = 15 * 60 * 1000;
+const IF_GONE: &str = "if files expire, set raw_retention; if they were removed by hand, set on_vanished = \"keep\"";
 
 /// Change files that an earlier load left behind: what they say is in the load already, or outdated by it (T-A12).
 ///
@@ -148,8 +249,7 @@ const AS_WRITTEN: i64 = 15 * 60 * 1000;
 pub fn older_than_the_load(listing: &Listing) -> impl Iterator<Item = &RawFile> {
     let load = listing.loads.iter().map(|file| file.modified).min().filter(|_| !listing.times_mean_nothing);
     listing.changes.iter().filter(move |file| {
-        let written = stamp(file).map(Stamp::as_unix_millis);
-        let as_written = written.is_some_and(|written| (file.modified - written).abs() <= AS_WRITTEN);
+        let as_written = stamp(file).is_some_and(|stamp| file.written_at(stamp));
         as_written && load.is_some_and(|load| file.modified < load)
     })
 }
@@ -159,9 +259,7 @@ fn changed_load(listing: &Listing, reached: &Reached) -> Result<Option<Next>> {
     let changed: Vec<_> = listing
         .loads
         .iter()
-        .filter(|file| {
-            by_name.get(file.name.as_str()).is_some_and(|read| read.size != file.size || read.tag != file.tag)
-        })
+        .filter(|file| by_name.get(file.name.as_str()).is_some_and(|read| !read.is(file)))
         .cloned()
         .collect();
     if let Some(file) = changed.iter().find(|file| by_name[file.name.as_str()].size != file.size) {
@@ -181,22 +279,30 @@ fn new_loads(listing: &Listing, read: &[LoadedFile]) -> Vec<RawFile> {
 
 /// The files of the next batch.
 fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> Result<Vec<RawFile>> {
-    let wanted = |file: &&RawFile| stamp(file).is_some_and(|s| wishes.until.is_none_or(|until| s <= until));
-    let (before, after): (Vec<_>, Vec<_>) =
-        listing.changes.iter().filter(wanted).cloned().partition(|file| stamp(file) <= position.changes);
+    let wanted = listing.changes.iter().filter(|file| wishes.wants(file));
+    let (before, after): (Vec<_>, Vec<_>) = wanted.cloned().partition(|file| stamp(file) <= position.changes);
     // Where modification times mean nothing, names alone count.
-    let late: Vec<_> = before
-        .into_iter()
-        .filter(|file| !listing.times_mean_nothing && position.listed > 0 && file.modified > position.listed)
-        .collect();
+    let is_late =
+        |file: &RawFile| !listing.times_mean_nothing && position.listed > 0 && file.modified > position.listed;
+    let is_other =
+        |file: &RawFile| stamp(file) == position.changes && position.last != 0 && listing.trace(file) != position.last;
+    let late: Vec<_> = before.into_iter().filter(|file| is_late(file) || is_other(file)).collect();
     if late.is_empty() {
+        dated(listing, position.changes)?;
         return Ok(first_batch(after, wishes.batch_bytes));
     }
     if !wishes.include_late {
-        return Err(Error::definite(format!(
-            "{} came late: older by name than changes that are already merged; --include-late merges it now, after them",
-            names(&late)
-        )));
+        return Err(Error::definite(match late.iter().find(|file| is_other(file)) {
+            Some(file) => format!(
+                "{} is another file than the one that was merged under this name; --include-late merges it now, over what \
+                 was merged",
+                file.name
+            ),
+            None => format!(
+                "{} came late: older by name than changes that are already merged; --include-late merges it now, after them",
+                names(&late)
+            ),
+        }));
     }
     // in one commit: afterwards nothing tells a late file from one that was merged in its time
     Ok(late)
@@ -217,10 +323,7 @@ fn first_batch(files: Vec<RawFile>, batch_bytes: u64) -> Vec<RawFile> {
 }
 
 fn stamp(file: &RawFile) -> Option<Stamp> {
-    match file.kind {
-        FileName::Changes(stamp) => Some(stamp),
-        FileName::Load(_) => None,
-    }
+    file.kind.stamp()
 }
 
 fn names(files: &[RawFile]) -> String {
@@ -232,129 +335,4 @@ fn names(files: &[RawFile]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(name: &str, modified: i64) -> RawFile {
-        RawFile {
-            name: name.to_string(),
-            kind: FileName::parse(name).unwrap(),
-            path: name.into(),
-            shown: name.to_string(),
-            size: 10,
-            modified,
-            tag: modified.to_string(),
-        }
-    }
-
-    fn listing(files: &[(&str, i64)]) -> Listing {
-        let mut listing = Listing::default();
-        for (name, modified) in files {
-            let file = file(name, *modified);
-            if stamp(&file).is_some() { listing.changes.push(file) } else { listing.loads.push(file) }
-        }
-        listing
-    }
-
-    fn wishes() -> Wishes {
-        Wishes { max_file_size: 100, batch_bytes: 1000, ..Wishes::default() }
-    }
-
-    const A: &str = "20240101-000000001.csv";
-    const B: &str = "20240101-000000002.csv";
-    const LOAD: &str = "LOAD00000001.csv";
-
-    fn loaded(modified: i64) -> Vec<LoadedFile> {
-        vec![LoadedFile { name: LOAD.into(), size: 10, tag: modified.to_string(), hash: String::new() }]
-    }
-
-    fn at(changes: Option<&str>, listed: i64) -> Position {
-        let changes = changes.map(|name| stamp(&file(name, 0)).unwrap());
-        Position { load_complete: true, changes, listed, ..Position::default() }
-    }
-
-    fn check(files: &[(&str, i64)], position: Position, wishes: &Wishes) -> Result<Vec<String>> {
-        let load = loaded(1);
-        let reached = Reached { position, load: &load };
-        Ok(match next(&listing(files), Some(&reached), wishes)? {
-            Next::Changes { files, .. } | Next::ContinueLoad { files, .. } | Next::Compare { files } => {
-                files.into_iter().map(|file| file.name).collect()
-            }
-            Next::Nothing => vec![],
-            other => vec![format!("{other:?}")],
-        })
-    }
-
-    #[test]
-    fn changes_after_the_position_are_next() {
-        assert_eq!(check(&[(LOAD, 1), (A, 2), (B, 3)], at(Some(A), 2), &wishes()).unwrap(), [B]);
-        assert!(check(&[(LOAD, 1), (A, 2), (B, 3)], at(Some(B), 3), &wishes()).unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_batch_ends_at_a_file_boundary_and_has_at_least_one() {
-        let small = Wishes { batch_bytes: 5, ..wishes() };
-        assert_eq!(check(&[(LOAD, 1), (A, 2), (B, 3)], at(None, 1), &small).unwrap(), [A]);
-    }
-
-    #[test]
-    fn until_leaves_later_changes_for_later() {
-        let until = Wishes { until: stamp(&file(A, 0)), ..wishes() };
-        assert_eq!(check(&[(LOAD, 1), (A, 2), (B, 3)], at(None, 1), &until).unwrap(), [A]);
-    }
-
-    #[test]
-    fn a_late_file_stops_unless_it_is_asked_for() {
-        let files = [(LOAD, 1), (A, 9), (B, 3)];
-        let error = check(&files, at(Some(B), 3), &wishes()).unwrap_err().to_string();
-        assert!(error.contains(A) && error.contains("--include-late"), "{error}");
-        let include = Wishes { include_late: true, ..wishes() };
-        assert_eq!(check(&files, at(Some(B), 3), &include).unwrap(), [A]);
-    }
-
-    #[test]
-    fn a_load_written_again_is_compared_or_refused() {
-        assert_eq!(check(&[(LOAD, 7)], at(None, 1), &wishes()).unwrap(), [LOAD]);
-        let mut bigger = listing(&[(LOAD, 1)]);
-        bigger.loads[0].size = 11;
-        let load = loaded(1);
-        let error = next(&bigger, Some(&Reached { position: at(None, 1), load: &load }), &wishes()).unwrap_err();
-        assert!(error.to_string().contains("--reload TABLE"), "{error}");
-    }
-
-    #[test]
-    fn a_file_that_was_merged_and_is_gone_stops_the_table() {
-        let error = check(&[(LOAD, 1), (B, 3)], at(Some(A), 2), &wishes()).unwrap_err().to_string();
-        assert!(error.contains("20240101-000000001, which is merged, is gone"), "{error}");
-        assert!(check(&[(A, 2), (B, 3)], at(Some(A), 2), &wishes()).is_err());
-        let keep = Wishes { keep_vanished: true, ..wishes() };
-        assert_eq!(check(&[(B, 3)], at(Some(A), 2), &keep).unwrap(), [B]);
-        let expired = Wishes { expired_before: stamp(&file(B, 0)), ..wishes() };
-        assert_eq!(check(&[(B, 3)], at(Some(A), 2), &expired).unwrap(), [B]);
-    }
-
-    #[test]
-    fn changes_that_are_older_than_the_load_are_left_out_where_times_tell() {
-        let written = stamp(&file(A, 0)).unwrap().as_unix_millis();
-        let after = |files: &[(&str, i64)]| match next(&listing(files), None, &wishes()).unwrap() {
-            Next::Load { after, .. } => after.map(|stamp| stamp.to_string()),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(after(&[(LOAD, written + 5000), (A, written + 100)]).as_deref(), Some("20240101-000000001"));
-        assert_eq!(after(&[(LOAD, written - 5000), (A, written + 100)]), None);
-        // a copy, made years later, of the changes first
-        let copied = written + 1_000_000_000;
-        assert_eq!(after(&[(LOAD, copied + 1), (A, copied)]), None);
-    }
-
-    #[test]
-    fn a_full_last_file_means_that_the_load_goes_on() {
-        let more = Wishes { max_file_size: 10, ..wishes() };
-        let step = next(&listing(&[(LOAD, 1)]), None, &more).unwrap();
-        assert!(matches!(step, Next::Load { complete: false, .. }), "{step:?}");
-        let two = [(LOAD, 1), ("LOAD00000002.csv", 2)];
-        let loading = Position { load_complete: false, ..at(None, 1) };
-        assert_eq!(check(&two, loading, &more).unwrap(), ["LOAD00000002.csv"]);
-        assert!(check(&two, at(None, 1), &more).is_err());
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! The rows of raw files: fetched from the store, cut and typed on worker threads.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +14,7 @@ use lakemerge_source::dms::records::{Operation, RecordError, RecordReader, Rows}
 use lakemerge_source::dms::settings::S3Settings;
 use lakemerge_source::dms::shape::Shape;
 use lakemerge_source::infer::Inference;
+use lakemerge_source::name::TableName;
 use lakemerge_source::schema::{DatetimeAs, TableSchema};
 use object_store::{ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
@@ -33,9 +35,13 @@ const UNPACKED: u64 = 8;
 /// Chunks of one file on their way to the worker thread.
 const CHUNKS: usize = 8;
 
+/// The tables whose records were passed over in files of all tables' changes.
+pub type Others = Arc<Mutex<BTreeSet<TableName>>>;
+
 /// How a table's raw files are read.
 #[derive(Clone)]
 pub struct Reading {
+    pub table: TableName,
     pub store: Arc<dyn ObjectStore>,
     pub in_flight: InFlight,
     pub settings: Arc<S3Settings>,
@@ -45,6 +51,7 @@ pub struct Reading {
     pub key: Arc<[usize]>,
     /// What rows carry beside the source's columns.
     pub metadata: Arc<[MetadataColumn]>,
+    pub others: Others,
 }
 
 /// What was read, for the report.
@@ -159,10 +166,11 @@ impl Reading {
     ) -> Result<ReadCounts> {
         let mut counts = ReadCounts { bytes: file.size, ..ReadCounts::default() };
         let mut reader = self.reader(file, FileKind::Changes, content);
-        let shown: Arc<str> = file.shown.as_str().into();
+        let (shown, mut records): (Arc<str>, _) = (file.shown.as_str().into(), 0);
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
             counts.zero_dates += self.zero_dates(file, &rows)?;
             let columns = self.with_metadata(file, &rows)?;
+            records += rows.operations.len() as u64;
             let changes = ChangeRows {
                 columns,
                 operations: rows.operations,
@@ -170,13 +178,15 @@ impl Reading {
                 unchanged: rows.unchanged,
                 file: Arc::clone(&shown),
                 first_record: rows.first_record,
+                records: rows.records,
             };
             take(match rows.old_keys {
                 Some(old) => changes.with_key_updates(&old, &self.key, self.shape.schema.columns.len())?,
                 None => changes,
             })?;
         }
-        counts.records = reader.records();
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).extend(reader.other_tables().cloned());
+        counts.records = records;
         Ok(counts)
     }
 
@@ -246,7 +256,7 @@ impl Reading {
                  would become one; configure a key without it, or mend the value in the source",
                 file.shown,
                 rows.first_record,
-                rows.first_record + rows.operations.len() as u64 - 1,
+                rows.record(rows.operations.len() - 1),
                 self.shape.schema.columns[*column].name,
             )));
         }
@@ -273,6 +283,7 @@ impl Reading {
         let content = decompress(&file.name, content);
         let reader = RecordReader::new(content, &self.settings, kind, Arc::clone(&self.shape), self.datetime)
             .with_key(&self.key, self.datetime);
+        let reader = if file.holds_all_tables() { reader.of_all_tables(&self.table) } else { reader };
         if self.metadata.contains(&MetadataColumn::CommitTs) { reader.with_commit_times() } else { reader }
     }
 }

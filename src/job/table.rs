@@ -14,9 +14,10 @@ use lakemerge_source::dms::transformations::TableRules;
 use lakemerge_source::name::TableName;
 use lakemerge_source::schema::{DatetimeAs, SqlType, TableSchema};
 
-use super::{OfAll, datetime, table_type};
+use super::{OfAll, datetime, on_vanished, table_type};
 use crate::config::{self, Config};
 use crate::dms::metadata::MetadataColumn;
+use crate::dms::next::OnVanished;
 use crate::error::{Error, Result};
 use crate::lake::TableType;
 
@@ -34,8 +35,7 @@ pub struct TableJob {
     pub partition_by: Vec<String>,
     pub datetime: DatetimeAs,
     pub table_type: TableType,
-    /// True if raw files that are gone mean nothing.
-    pub keep_vanished: bool,
+    pub on_vanished: OnVanished,
     /// True if a column's new type may rewrite the table.
     pub rewrite_types: bool,
     /// Columns beside the source's, in order; `_deleted` among them means that deleted rows stay.
@@ -222,7 +222,7 @@ pub(super) fn tables(
             partition_by: table.partition_by.clone(),
             datetime: table.datetime.map_or(all.datetime, |d| datetime(Some(d))),
             table_type: table.table_type.map_or(all.table_type, |t| table_type(Some(t))),
-            keep_vanished: table.on_vanished.map_or(all.keep_vanished, |v| v == config::OnVanished::Keep),
+            on_vanished: table.on_vanished.map_or(all.on_vanished, |v| on_vanished(Some(v))),
             rewrite_types: table.on_type_change.map_or(all.rewrite_types, |v| v == config::OnTypeChange::Rewrite),
             rules,
             metadata,

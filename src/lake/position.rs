@@ -22,8 +22,14 @@ const CHANGES: &str = "lakemerge/dms/changes";
 /// The largest LastModified among the raw files listed, in milliseconds since 1970.
 const LISTED: &str = "lakemerge/dms/listed";
 
+/// What tells the last change file merged from another one of its name ([`Listing::trace`]); 0 where it is unknown, as
+/// in tables of earlier versions.
+///
+/// [`Listing::trace`]: crate::dms::listing::Listing::trace
+const LAST: &str = "lakemerge/dms/last";
+
 /// The ids of a complete position, all of which stand in every commit.
-pub const IDS: [&str; 5] = [VERSION, GENERATION, LOADED, CHANGES, LISTED];
+pub const IDS: [&str; 6] = [VERSION, GENERATION, LOADED, CHANGES, LISTED, LAST];
 
 /// How far a table has come in the order of its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,6 +38,7 @@ pub struct Position {
     pub load_complete: bool,
     pub changes: Option<Stamp>,
     pub listed: i64,
+    pub last: i64,
 }
 
 impl Position {
@@ -43,6 +50,7 @@ impl Position {
             (LOADED, i64::from(self.load_complete)),
             (CHANGES, self.changes.map_or(0, |stamp| stamp.as_i64())),
             (LISTED, self.listed),
+            (LAST, self.last),
         ];
         values.into_iter().map(|(id, value)| Transaction::new(id, value)).collect()
     }
@@ -55,6 +63,7 @@ impl Position {
             load_complete: *values.get(LOADED)? == 1,
             changes: if changes == 0 { None } else { Some(Stamp::from_i64(changes)?) },
             listed: *values.get(LISTED)?,
+            last: values.get(LAST).copied().unwrap_or_default(),
         })
     }
 }
@@ -110,13 +119,23 @@ mod tests {
     #[test]
     fn a_position_is_read_back_as_it_was_written() {
         for changes in [None, Some("20240809-192717787".parse().unwrap())] {
-            let position = Position { generation: 3, load_complete: true, changes, listed: 1_700_000_000_000 };
+            let position =
+                Position { generation: 3, load_complete: true, changes, listed: 1_700_000_000_000, last: 17 };
             let values: HashMap<_, _> =
                 position.transactions(7).into_iter().map(|txn| (txn.app_id, txn.version)).collect();
             assert_eq!(values[VERSION], 7);
             assert_eq!(values.len(), IDS.len());
             assert_eq!(Position::from_transactions(&values), Some(position));
         }
+    }
+
+    #[test]
+    fn a_position_of_before_the_last_file_was_known_is_read() {
+        let position = Position { last: 17, ..Position::default() };
+        let mut values: HashMap<_, _> =
+            position.transactions(7).into_iter().map(|txn| (txn.app_id, txn.version)).collect();
+        values.remove(LAST);
+        assert_eq!(Position::from_transactions(&values), Some(Position::default()));
     }
 
     #[test]

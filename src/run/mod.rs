@@ -6,7 +6,7 @@ mod notes;
 mod table;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -16,6 +16,7 @@ use lakemerge_source::position::Stamp;
 
 use crate::dms::listing;
 use crate::dms::next::Wishes;
+use crate::dms::reading::Others;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::job::Job;
@@ -72,6 +73,8 @@ pub async fn run(job: Arc<Job>, options: Options, stopped: impl Future<Output = 
 async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -> Result<()> {
     let options = options.in_lake(job);
     let names = tables(job, &options).await?;
+    let known = names.clone();
+    let others = Others::default();
     let engine = job.engine()?;
     let lake = Lake::new(job.lake.clone());
     let options = Arc::new(options);
@@ -79,10 +82,11 @@ async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -
     let mut work = futures::stream::iter(names)
         .map(|name| {
             let (job, engine, lake, options) = (Arc::clone(job), engine.clone(), lake.clone(), Arc::clone(&options));
+            let others = Arc::clone(&others);
             // a task of its own, so that tables use all threads and a panic in one leaves the others alone
             async move {
                 let label = name.to_string();
-                let task = tokio::spawn(async move { run_table(&job, &engine, &lake, &options, name).await });
+                let task = tokio::spawn(async move { run_table(&job, &engine, &lake, &options, name, others).await });
                 task.await.unwrap_or_else(|error| {
                     let mut report = TableReport::new(label);
                     report.fail(&Error::from(error));
@@ -97,12 +101,32 @@ async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -
         reports.push(report);
     }
     progress.finish_and_clear();
+    if options.tables.is_empty() {
+        let reports_of_unknown = unknown(job, &known, &others);
+        reports_of_unknown.iter().for_each(say);
+        reports.extend(reports_of_unknown);
+    }
     Ok(())
+}
+
+/// The tables that the job selects and that it knows only by their records among all tables' changes.
+fn unknown(job: &Job, known: &[TableName], others: &Others) -> Vec<TableReport> {
+    let others = others.lock().unwrap_or_else(PoisonError::into_inner);
+    let unknown = others.iter().filter(|name| job.selects(name) && !known.contains(name));
+    let report = |name: &TableName| {
+        let mut report = TableReport::new(name.to_string());
+        if let Err(error) = job.table(name).definition(name, None) {
+            report.fail(&error.at("there are changes of a new table"));
+        }
+        report
+    };
+    unknown.map(report).collect()
 }
 
 /// The tables to work on: those that the source has and the job selects, and those that are named.
 async fn tables(job: &Job, options: &Options) -> Result<Vec<TableName>> {
-    let mut names: BTreeSet<_> = listing::tables(&job.raw, |name| job.selects(name)).await?.into_iter().collect();
+    let of_job = listing::tables(&job.raw, &job.settings.folders, |name| job.selects(name));
+    let mut names: BTreeSet<_> = of_job.await?.into_iter().collect();
     names.extend(job.named_tables().filter(|name| job.selects(name)).cloned());
     let asked = [&options.tables, &options.reload, &options.load_complete, &options.accept_load, &options.adopt];
     for name in asked.into_iter().flatten() {
@@ -117,9 +141,16 @@ async fn tables(job: &Job, options: &Options) -> Result<Vec<TableName>> {
     Ok(names.into_iter().collect())
 }
 
-async fn run_table(job: &Job, engine: &Engine, lake: &Lake, options: &Options, name: TableName) -> TableReport {
+async fn run_table(
+    job: &Job,
+    engine: &Engine,
+    lake: &Lake,
+    options: &Options,
+    name: TableName,
+    others: Others,
+) -> TableReport {
     let start = Instant::now();
-    let mut run = TableRun::new(job, engine, lake, name.clone(), wishes(job, options, &name));
+    let mut run = TableRun::new(job, engine, lake, name.clone(), wishes(job, options, &name), others);
     let outcome = run.until_nothing_is_left().await;
     if outcome.is_ok() && job.maintenance {
         run.look_after().await;
@@ -154,7 +185,8 @@ fn wishes(job: &Job, options: &Options, name: &TableName) -> Wishes {
         load_complete: options.load_complete.contains(name),
         accept_load: options.accept_load.contains(name),
         adopt: options.adopt.contains(name),
-        keep_vanished: job.table(name).keep_vanished,
+        on_vanished: job.table(name).on_vanished,
+        late_window: job.late_window,
         expired_before: expired_before(job.raw_retention),
         max_file_size: job.settings.max_file_size * 1024,
         // typed rows, keys and new files of a batch stand beside each other, and tables share the limit

@@ -17,7 +17,7 @@ use super::definition;
 use super::evolve::{Evolution, FoundBy};
 use crate::dms::listing::{self, Listing, RawFile};
 use crate::dms::next::{self, Next, Reached, Wishes};
-use crate::dms::reading::{self, ReadCounts, Reading};
+use crate::dms::reading::{self, Others, ReadCounts, Reading};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::job::{Definition, Job, SchemaFrom, TableJob};
@@ -42,6 +42,7 @@ pub struct TableRun<'a> {
     pub(super) meant: TableJob,
     pub(super) wishes: Wishes,
     pub(super) report: TableReport,
+    others: Others,
 }
 
 /// A table of ours, and what its log says.
@@ -53,9 +54,16 @@ pub(super) struct Opened {
 }
 
 impl<'a> TableRun<'a> {
-    pub fn new(job: &'a Job, engine: &'a Engine, lake: &'a Lake, name: TableName, wishes: Wishes) -> TableRun<'a> {
+    pub fn new(
+        job: &'a Job,
+        engine: &'a Engine,
+        lake: &'a Lake,
+        name: TableName,
+        wishes: Wishes,
+        others: Others,
+    ) -> TableRun<'a> {
         let report = TableReport::new(name.to_string());
-        TableRun { job, engine, lake, meant: job.table(&name), name, wishes, report }
+        TableRun { job, engine, lake, meant: job.table(&name), name, wishes, report, others }
     }
 
     pub fn into_report(self) -> TableReport {
@@ -64,10 +72,8 @@ impl<'a> TableRun<'a> {
 
     /// Does step after step until nothing is left to do.
     pub async fn until_nothing_is_left(&mut self) -> Result<()> {
-        let listing = listing::files(&self.job.raw, &self.name).await?;
-        for stranger in &listing.strangers {
-            self.report.notes.push(format!("{stranger} is not a name that DMS writes, so it is left alone"));
-        }
+        // The listing, and the version of ours that it is good for: what another run has merged must be in it.
+        let mut listed: Option<(Listing, Option<u64>)> = None;
         let mut races = 0;
         loop {
             let opened = self.open().await?;
@@ -76,13 +82,37 @@ impl<'a> TableRun<'a> {
                 continue;
             }
             let reached = opened.as_ref().map(|o| Reached { position: o.ours.position, load: &o.ours.facts.load });
-            let step = next::next(&listing, reached.as_ref(), &self.wishes)?;
+            let version = opened.as_ref().map(|o| o.ours.version);
+            let mut listing = match listed.take() {
+                Some((listing, of)) if of == version => listing,
+                _ => self.list(self.wishes.from(reached.as_ref())).await?,
+            };
+            let mut step = next::next(&listing, reached.as_ref(), &self.wishes)?;
+            if step.empties() && listing.from.is_some() {
+                listing = self.list(None).await?;
+                step = next::next(&listing, reached.as_ref(), &self.wishes)?;
+            }
             if step == Next::Nothing {
                 self.conclude(opened.as_ref());
                 return Ok(());
             }
-            races = lost(self.step(step, opened, &listing).await?, races).await?;
+            let outcome = self.step(step, opened, &listing).await?;
+            if let Outcome::Committed(version) = outcome {
+                listed = Some((listing, Some(version)));
+            }
+            races = lost(outcome, races).await?;
         }
+    }
+
+    async fn list(&mut self, from: Option<Stamp>) -> Result<Listing> {
+        let listing = listing::files(&self.job.raw, &self.job.settings.folders, &self.name, from).await?;
+        for stranger in &listing.strangers {
+            let note = format!("{stranger} is not a name that DMS writes, so it is left alone");
+            if !self.report.notes.contains(&note) {
+                self.report.notes.push(note);
+            }
+        }
+        Ok(listing)
     }
 
     /// Does what upkeep this run's commits have made due. What fails there is left for the next run: the rows are merged.
@@ -137,7 +167,17 @@ impl<'a> TableRun<'a> {
 
     async fn step(&mut self, step: Next, opened: Option<Opened>, listing: &Listing) -> Result<Outcome> {
         match (step, opened) {
-            (Next::Load { files, complete, after }, opened) => self.load(files, complete, after, opened, listing).await,
+            (Next::Load { files, complete, after, gone }, opened) => {
+                let emptied = gone.zip(opened.as_ref().map(|opened| opened.table.rows()));
+                let outcome = self.load(files, complete, after, opened, listing).await?;
+                if let (Outcome::Committed(_), Some((gone, rows))) = (&outcome, emptied) {
+                    self.note_emptied(&gone, rows);
+                }
+                Ok(outcome)
+            }
+            (Next::Empty { files, upto, gone }, Some(opened)) => {
+                self.empty(&files, upto, &gone, &opened, listing).await
+            }
             (Next::ContinueLoad { files, complete }, Some(opened)) => {
                 self.continue_load(files, complete, &opened, listing).await
             }
@@ -184,7 +224,8 @@ impl<'a> TableRun<'a> {
             load: loaded.read.files,
         };
         let generation = old.as_ref().map_or(0, |old| old.ours.position.generation + 1);
-        let position = Position { generation, load_complete: complete, changes: after, listed: listing.newest() };
+        let last = after.map_or(0, |after| listing.trace_at(after));
+        let position = Position { generation, load_complete: complete, changes: after, listed: listing.newest(), last };
         let mut actions: Vec<_> = loaded.files.into_iter().map(Action::Add).collect();
         let metadata = create::metadata(&layout.schema, &layout.partition_by, &facts)?;
         let facts_of_run = json!({ "step": "load", "load_files": load_files, "rows": counts.inserted });
@@ -228,7 +269,8 @@ impl<'a> TableRun<'a> {
         let read = incoming.read();
         let mut facts = opened.ours.facts.clone();
         facts.load.extend(read.files);
-        let position = Position { load_complete: complete, listed: listing.newest(), ..opened.ours.position };
+        let before = opened.ours.position;
+        let position = Position { load_complete: complete, listed: listing.newest().max(before.listed), ..before };
         let outcome = self.commit(opened, position, merged, Some(facts)).await?;
         if let Outcome::Committed(_) = outcome {
             self.read(read.counts);
@@ -242,14 +284,62 @@ impl<'a> TableRun<'a> {
         let mut incoming = self.reading(&definition).changes(files.to_vec());
         let merged = merge(self.engine, &opened.table, &layout, incoming.rows(), SameKey::LaterStays).await?;
         let read = incoming.read().counts;
-        let position =
-            Position { load_complete: true, changes: Some(upto), listed: listing.newest(), ..opened.ours.position };
+        let before = opened.ours.position;
+        let position = Position {
+            load_complete: true,
+            changes: Some(upto),
+            listed: listing.newest().max(before.listed),
+            last: listing.trace_at(upto),
+            ..before
+        };
         let outcome = self.commit(opened, position, merged, None).await?;
         if let Outcome::Committed(_) = outcome {
             self.read(read);
             self.report.change_files += files.len() as u64;
         }
         Ok(outcome)
+    }
+
+    /// Change files into the emptied table: all its files are removed, and those of the new rows added, in one commit.
+    async fn empty(
+        &mut self,
+        files: &[RawFile],
+        upto: Option<Stamp>,
+        gone: &str,
+        opened: &Opened,
+        listing: &Listing,
+    ) -> Result<Outcome> {
+        let (definition, layout) = self.defined(opened)?;
+        let mut incoming = self.reading(&definition).changes(files.to_vec());
+        let emptied = Table { files: Arc::default(), ..opened.table.clone() };
+        let mut merged = merge(self.engine, &emptied, &layout, incoming.rows(), SameKey::LaterStays).await?;
+        let read = incoming.read().counts;
+        merged.actions.extend(opened.table.files.iter().map(|file| Action::Remove(file.remove_action(true))));
+        merged.counts.files_removed = opened.table.files.len() as u64;
+        let position = Position {
+            generation: opened.ours.position.generation + 1,
+            // a load may follow, as long as there are no changes
+            load_complete: upto.is_some(),
+            changes: upto,
+            listed: listing.newest(),
+            last: upto.map_or(0, |upto| listing.trace_at(upto)),
+        };
+        let facts = Facts { load: vec![], ..opened.ours.facts.clone() };
+        let outcome = self.commit(opened, position, merged, Some(facts)).await?;
+        if let Outcome::Committed(_) = outcome {
+            self.read(read);
+            self.report.change_files += files.len() as u64;
+            self.note_emptied(gone, opened.table.rows());
+        }
+        Ok(outcome)
+    }
+
+    fn note_emptied(&mut self, gone: &str, rows: Option<u64>) {
+        let rows = rows.map_or("all".to_string(), |rows| rows.to_string());
+        self.report.notes.push(format!(
+            "{gone}, which was merged, is gone: as on_vanished = \"truncate\" says, the table's {rows} rows were removed, and \
+             what is there now alone was merged"
+        ));
     }
 
     pub(super) async fn commit(
@@ -332,6 +422,7 @@ impl<'a> TableRun<'a> {
 
     fn reading(&self, definition: &Definition) -> Reading {
         Reading {
+            table: self.name.clone(),
             store: Arc::clone(&self.job.raw.store),
             in_flight: self.engine.in_flight().clone(),
             settings: Arc::clone(&self.job.settings),
@@ -339,6 +430,7 @@ impl<'a> TableRun<'a> {
             datetime: self.meant.datetime,
             key: definition.key.clone().into(),
             metadata: self.meant.metadata.clone().into(),
+            others: Arc::clone(&self.others),
         }
     }
 }

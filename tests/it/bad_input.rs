@@ -238,23 +238,6 @@ fn a_missing_config_file_or_an_unknown_argument_is_wrong_usage() {
 }
 
 #[test]
-fn files_in_folders_of_dates_or_segments_stop_their_table() {
-    for path in ["seg1/LOAD00000001.csv", "SEGMENT1_LOAD00000001.csv", "2024/01/02/20240102-000000001.csv"] {
-        let (goods, other) = (
-            Table::new("shop.goods", &[("id", "int(11) NOT NULL")]),
-            Table::new("shop.other", &[("id", "int(11) NOT NULL")]),
-        );
-        let site = Site::local();
-        site.declare(&[&goods, &other]);
-        site.load(&goods, 1, &[row(["1"])]);
-        site.load(&other, 1, &[row(["1"])]);
-        site.put_raw(&format!("shop/goods/{path}"), "I,2\n");
-        site.command(&["run"]).exits(1).says(&[path, "parallel-load"]);
-        assert_eq!((site.version(&goods), site.version(&other)), (None, Some(0)), "{path}");
-    }
-}
-
-#[test]
 fn a_partition_or_key_that_cannot_be_is_refused_before_anything_is_written() {
     for (from, to, says) in [
         ("key = [\"id\"]", "key = [\"id\", \"ID\"]", "twice"),
@@ -274,7 +257,7 @@ fn a_partition_or_key_that_cannot_be_is_refused_before_anything_is_written() {
 
 #[test]
 fn a_policy_that_is_not_carried_out_is_refused_by_name() {
-    for policy in ["on_ddl = \"resnapshot\"", "on_bad_record = \"quarantine\"", "on_vanished = \"truncate\""] {
+    for policy in ["on_ddl = \"resnapshot\"", "on_bad_record = \"quarantine\""] {
         let table = Table::new("shop.goods", &[("id", "int(11) NOT NULL")]);
         let site = Site::local();
         site.declare(&[&table]);

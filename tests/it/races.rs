@@ -72,6 +72,25 @@ fn first_runs_meet(mut site: Site) {
     assert_eq!(site.version(&table), version, "nothing is left to do");
 }
 
+/// What the other run has merged came after this one's listing, and is not gone.
+#[test]
+fn a_file_that_came_and_was_merged_by_another_run_meanwhile_is_not_missed() {
+    let (mut site, table) = (Site::local(), table());
+    site.declare(&[&table]);
+    site.load(&table, 1, &rows(0..10, "loaded"));
+    site.run();
+    site.changes(&table, &stamp(0), &changes(Op::Update, 0..3, "changed"));
+
+    let slow = paused_run(&mut site);
+    site.changes(&table, &stamp(1), &changes(Op::Delete, 3..5, ""));
+    site.run();
+    slow.goes_on().exits(0);
+
+    assert_eq!(site.status(&table)["position"], stamp(1));
+    let expected = [rows(0..3, "changed"), rows(5..10, "loaded")].concat();
+    assert_same(&site.rows(&table), &expected, "after another run with a newer file");
+}
+
 #[test]
 fn two_first_runs_give_the_rows_once_on_a_folder() {
     first_runs_meet(Site::local());

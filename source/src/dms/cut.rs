@@ -35,6 +35,9 @@ enum Quotes {
 }
 
 impl Span {
+    /// An empty field that stands nowhere.
+    pub const NOTHING: Span = Span { start: 0, end: 0, quotes: Quotes::None };
+
     pub fn quoted(self) -> bool {
         self.quotes != Quotes::None
     }

@@ -177,13 +177,12 @@ impl Mappings {
                 Ok(())
             }
             "table-settings" => match rule.pointer("/parallel-load/type").and_then(Value::as_str) {
-                Some("none") => Ok(()),
+                // The names of the files tell the segments.
+                Some("partitions-auto" | "subpartitions-auto" | "partitions-list" | "ranges" | "none") => Ok(()),
                 None if rule.get("parallel-load").is_none_or(Value::is_null) => Ok(()),
-                kind => Err(format!(
-                    "parallel-load {} of {} is not carried out yet, and it changes the folders; remove it and reload",
-                    kind.unwrap_or("without type"),
-                    object(rule)
-                )),
+                kind => {
+                    Err(format!("parallel-load {} of {} is not known", kind.unwrap_or("without type"), object(rule)))
+                }
             },
             // Tags of the objects in the bucket.
             "post-processing" => Ok(()),
@@ -335,9 +334,9 @@ mod tests {
             "rule-id 7: column s.t.c: rule-action \"turn\" of a transformation is not known",
         );
         refused(
-            r#"{"rule-type": "table-settings", "rule-id": "8", "parallel-load": {"type": "ranges"},
+            r#"{"rule-type": "table-settings", "rule-id": "8", "parallel-load": {"type": "rangs"},
                 "object-locator": {"schema-name": "s", "table-name": "t"}}"#,
-            "rule-id 8: parallel-load ranges of table s.t",
+            "rule-id 8: parallel-load rangs of table s.t",
         );
     }
 
@@ -350,12 +349,15 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_change_no_file_are_accepted() {
-        let lob = r#"{"rule-type": "table-settings", "rule-id": "3", "parallel-load": {"type": "none"},
+    fn settings_of_tables_are_accepted() {
+        let lob = r#"{"rule-type": "table-settings", "rule-id": "3",
             "lob-settings": {"mode": "limited", "bulk-max-size": "16"}}"#;
+        let parallel = ["partitions-auto", "subpartitions-auto", "partitions-list", "ranges", "none"].map(|kind| {
+            lob.replace("\"lob-settings\"", &format!("\"parallel-load\": {{\"type\": \"{kind}\"}}, \"l\""))
+        });
         let tags = r#"{"rule-type": "post-processing", "rule-id": "1", "rule-action": "add-tag", "tag-set": []}"#;
         let rules = [selection("1", "include", "%", "%"), lob.to_owned(), tags.to_owned()];
-        assert_eq!(mappings(&rules), Ok(Mappings::all()));
+        assert_eq!(mappings(&[&rules[..], &parallel].concat()), Ok(Mappings::all()));
     }
 
     proptest! {

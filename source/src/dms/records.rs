@@ -17,7 +17,9 @@ use super::layout::{self, Layout, Misfit, Places};
 use super::names::FileKind;
 use super::settings::S3Settings;
 use super::shape::Shape;
+use super::transactions::TableFilter;
 use super::values::{ColumnValues, Field, Refusal, shown};
+use crate::name::TableName;
 use crate::schema::{Column, DatetimeAs, SqlType, arrow_schema};
 
 /// What happened to a row at the source.
@@ -40,6 +42,8 @@ pub struct Rows {
     pub operations: Vec<Operation>,
     /// The number of the first row's record in its file, from 1; a header is not a record.
     pub first_record: u64,
+    /// The number of each row's record, where those of other tables stand [between](RecordReader::of_all_tables).
+    pub records: Option<Vec<u64>>,
     /// For each column how many values were zero dates and became NULL: `0000-00-00` with or without a time, a date whose month or day
     /// is zero, and an empty field of a `DATE`, `DATETIME` or `TIMESTAMP` that is NOT NULL.
     pub zero_dates: Vec<u64>,
@@ -51,6 +55,14 @@ pub struct Rows {
     pub unchanged: Vec<Option<BooleanBuffer>>,
     /// `$AR_H_CHANGE_SEQ` of each row, where the task adds it.
     pub sequences: Option<StringArray>,
+}
+
+impl Rows {
+    /// The number of a row's record in its file.
+    pub fn record(&self, row: usize) -> u64 {
+        let between = self.records.as_ref().and_then(|records| records.get(row)).copied();
+        between.unwrap_or(self.first_record + row as u64)
+    }
 }
 
 /// The keys that rows had before an update changed them.
@@ -92,6 +104,8 @@ pub struct RecordReader<R: Read> {
     /// Row and column of each value that an update leaves as it was.
     unchanged: Vec<(usize, usize)>,
     sequences: Option<StringBuilder>,
+    /// For a file of all tables' changes.
+    filter: Option<TableFilter>,
     schema: SchemaRef,
     header: Header,
     records: u64,
@@ -128,6 +142,7 @@ impl<R: Read> RecordReader<R> {
             former: Former::default(),
             unchanged: Vec::new(),
             sequences: places.sequence.map(|_| StringBuilder::new()),
+            filter: None,
             header: if settings.add_column_name { Header::Unread } else { Header::None },
             records: 0,
             failed: false,
@@ -153,6 +168,17 @@ impl<R: Read> RecordReader<R> {
         self
     }
 
+    /// Reads a file of all tables' changes, and of these the records of `table`.
+    pub fn of_all_tables(mut self, table: &TableName) -> Self {
+        self.filter = Some(TableFilter::new(table.clone()));
+        self
+    }
+
+    /// The tables whose records were passed over so far.
+    pub fn other_tables(&self) -> impl Iterator<Item = &TableName> {
+        self.filter.iter().flat_map(TableFilter::others)
+    }
+
     /// The next rows, at most `max_rows` of them and fewer if they are large; `None` at the end of the file.
     ///
     /// # Errors
@@ -176,15 +202,37 @@ impl<R: Read> RecordReader<R> {
             self.header = Header::Read;
             self.read_header()?;
         }
-        let first_record = self.records + 1;
-        let (mut operations, mut bytes) = (Vec::new(), 0);
+        let (mut operations, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
         while operations.len() < max_rows && bytes < BATCH_BYTES {
-            let Some(length) = self.cut(first_record + operations.len() as u64)? else { break };
-            bytes += length;
+            let Some(length) = self.cut(self.records + 1)? else { break };
             self.records += 1;
+            if self.filter.is_some() {
+                if !self.is_of_table()? {
+                    continue;
+                }
+                records.push(self.records);
+            }
+            bytes += length;
             operations.push(self.row(operations.len())?);
         }
-        if operations.is_empty() { Ok(None) } else { self.batch(operations, first_record).map(Some) }
+        if operations.is_empty() {
+            return Ok(None);
+        }
+        let first_record = records.first().copied().unwrap_or(self.records + 1 - operations.len() as u64);
+        let rows = self.batch(operations, first_record)?;
+        Ok(Some(Rows { records: self.filter.is_some().then_some(records), ..rows }))
+    }
+
+    /// Whether the record at hand is one of the table, in a file of all tables' changes.
+    fn is_of_table(&mut self) -> Result<bool, RecordError> {
+        let Some(filter) = &mut self.filter else { return Ok(true) };
+        let of_table = filter.take(&self.cutter, &mut self.fields);
+        let of_table = of_table.map_err(|reason| RecordError::bad(self.records, reason))?;
+        if of_table && self.places.timestamp.is_some() {
+            let expected = self.layout.all_places(&self.shape).width;
+            TableFilter::complete(&self.cutter, &mut self.fields, expected);
+        }
+        Ok(of_table)
     }
 
     fn cut(&mut self, record: u64) -> Result<Option<usize>, RecordError> {
@@ -380,7 +428,17 @@ impl<R: Read> RecordReader<R> {
         let old_keys = self.former.finish(&columns, &mut zero_dates).map_err(inner)?;
         let unchanged = bits(&std::mem::take(&mut self.unchanged), &columns);
         let sequences = self.sequences.as_mut().map(StringBuilder::finish);
-        Ok(Rows { columns, operations, first_record, zero_dates, commit_times, old_keys, unchanged, sequences })
+        Ok(Rows {
+            columns,
+            operations,
+            first_record,
+            records: None,
+            zero_dates,
+            commit_times,
+            old_keys,
+            unchanged,
+            sequences,
+        })
     }
 }
 

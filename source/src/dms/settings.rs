@@ -4,6 +4,8 @@
 
 use serde_json::{Map, Value};
 
+use super::folders::Folders;
+
 /// The settings of an S3 target endpoint that decide how its files are read.
 ///
 /// The defaults are those of DMS (API reference, `S3Settings`), except for CsvNullValue, where its documents disagree
@@ -35,6 +37,8 @@ pub struct S3Settings {
     pub add_trailing_padding_character: bool,
     /// MaxFileSize of a file of the full load, in KB (1,024 bytes).
     pub max_file_size: u64,
+    /// Where change files lie.
+    pub folders: Folders,
     /// What a person should know: members that DMS does not have, and changes that it leaves out.
     pub warnings: Vec<String>,
 }
@@ -114,6 +118,7 @@ impl Default for S3Settings {
             compression_type: CompressionType::None,
             add_trailing_padding_character: false,
             max_file_size: 1_048_576,
+            folders: Folders::default(),
             warnings: Vec::new(),
         }
     }
@@ -142,6 +147,7 @@ impl S3Settings {
         settings.csv_no_sup_value = no_sup.value.filter(|_| no_sup.used);
         settings.check()?;
         settings.warnings.extend(settings.left_out());
+        settings.folders = settings.folders.finished(settings.add_column_name)?;
         Ok(settings)
     }
 
@@ -195,6 +201,9 @@ impl S3Settings {
 
     /// Takes one member in. Names are compared without case: as connection attributes they are in camel case.
     fn take(&mut self, member: &Member<'_>, no_sup: &mut NoSup) -> Result<(), SettingsError> {
+        if self.folders.take(member)? {
+            return Ok(());
+        }
         match member.name.to_ascii_lowercase().as_str() {
             "includeopforfullload" => self.include_op_for_full_load = member.boolean()?,
             "csvdelimiter" => self.csv_delimiter = member.one_byte()?,
@@ -264,7 +273,6 @@ impl RowDelimiter {
 
 /// The value with which a setting leaves the files as they are.
 enum Harmless {
-    False,
     Empty,
     Zero,
     Csv,
@@ -274,13 +282,6 @@ enum Harmless {
 fn changes_files(lower_name: &str) -> Option<(Harmless, &'static str)> {
     Some(match lower_name {
         "dataformat" => (Harmless::Csv, "let DMS write csv"),
-        "preservetransactions" => {
-            (Harmless::False, "all tables' changes would lie in one folder; set it to false and reload the tables")
-        }
-        "cdcpath" => (Harmless::Empty, "changes would lie in a folder of their own; remove it and reload the tables"),
-        "datepartitionenabled" => {
-            (Harmless::False, "changes would lie in a folder for each date; set it to false and reload the tables")
-        }
         "ignoreheaderrows" => (Harmless::Zero, "it belongs to a source endpoint; give the settings of the S3 target"),
         "externaltabledefinition" => {
             (Harmless::Empty, "it belongs to a source endpoint; give the settings of the S3 target")
@@ -302,9 +303,6 @@ fn leaves_files(lower_name: &str) -> bool {
             | "cannedaclforobjects"
             | "cdcmaxbatchinterval"
             | "cdcminfilesize"
-            | "datepartitionsequence"
-            | "datepartitiondelimiter"
-            | "datepartitiontimezone"
             | "encodingtype"
             | "dictpagesizelimit"
             | "datapagesize"
@@ -320,18 +318,18 @@ fn leaves_files(lower_name: &str) -> bool {
 }
 
 /// One member of the JSON object.
-struct Member<'a> {
-    name: &'a str,
+pub(crate) struct Member<'a> {
+    pub name: &'a str,
     value: &'a Value,
 }
 
 impl Member<'_> {
-    fn wrong(&self, reason: &str) -> SettingsError {
+    pub fn wrong(&self, reason: &str) -> SettingsError {
         let (member, value) = (self.name.to_owned(), self.value.to_string());
         SettingsError::Value { member, value, reason: reason.to_owned() }
     }
 
-    fn boolean(&self) -> Result<bool, SettingsError> {
+    pub fn boolean(&self) -> Result<bool, SettingsError> {
         match self.value {
             Value::Bool(value) => Ok(*value),
             Value::String(text) if text.eq_ignore_ascii_case("true") => Ok(true),
@@ -349,8 +347,16 @@ impl Member<'_> {
         self.value.as_str().ok_or_else(|| self.wrong("it must be a string"))
     }
 
-    fn text_unless_empty(&self) -> Result<Option<String>, SettingsError> {
+    pub fn text_unless_empty(&self) -> Result<Option<String>, SettingsError> {
         Ok(Some(self.text()?).filter(|text| !text.is_empty()).map(str::to_owned))
+    }
+
+    pub fn one_of(&self, words: &[&str]) -> Result<(), SettingsError> {
+        let text = self.text()?;
+        match words.iter().any(|word| word.eq_ignore_ascii_case(text)) {
+            true => Ok(()),
+            false => Err(self.wrong(&format!("it must be one of {}", words.join(", ")))),
+        }
     }
 
     /// The text with `\n`, `\r` and `\t` understood where they were written as two characters.
@@ -376,7 +382,6 @@ impl Member<'_> {
 
     fn refuse_unless(&self, harmless: Harmless, way_out: &'static str) -> Result<(), SettingsError> {
         let leaves = match harmless {
-            Harmless::False => !self.boolean()?,
             Harmless::Empty => self.text()?.is_empty(),
             Harmless::Zero => self.number()? == 0,
             Harmless::Csv => self.text()?.eq_ignore_ascii_case("csv"),

@@ -95,6 +95,7 @@ impl TypedReader {
             columns,
             operations,
             first_record,
+            records: None,
             zero_dates,
             commit_times,
             old_keys,
@@ -248,10 +249,10 @@ fn typed(
     operations: &[Operation],
 ) -> Result<(ArrayRef, u64), Mismatch> {
     let target = column.sql_type.arrow(datetime);
-    if column.nullable || values.null_count() == 0 {
-        if let Some(Ok(converted)) = whole(&column.sql_type, &target, values) {
-            return Ok((converted, 0));
-        }
+    if (column.nullable || values.null_count() == 0)
+        && let Some(Ok(converted)) = whole(&column.sql_type, &target, values)
+    {
+        return Ok((converted, 0));
     }
     one_by_one(column, datetime, values, operations)
 }

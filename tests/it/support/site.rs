@@ -4,7 +4,7 @@ use super::bin::{self, Outcome, Running};
 use super::dms::{Change, Settings};
 use super::minio;
 use super::table::{Row, Table, canonical};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -31,7 +31,7 @@ pub struct Site {
     pub settings: Settings,
     /// Lines of the configuration's `[run]`.
     pub run_config: String,
-    /// Further environment of the binary.
+    /// Further environment of the binary; what is empty is not set.
     pub extra_env: Vec<(String, String)>,
 }
 
@@ -118,8 +118,30 @@ impl Site {
             Store::Local(_) => vec![],
             Store::S3 { .. } => minio::server().env(),
         };
-        env.extend(self.extra_env.clone());
+        env.retain(|(name, _)| !self.extra_env.iter().any(|(extra, _)| extra == name));
+        env.extend(self.extra_env.iter().filter(|(_, value)| !value.is_empty()).cloned());
         env
+    }
+
+    /// Where the source lies on a local path.
+    pub fn raw_path(&self, path: &str) -> PathBuf {
+        match &self.store {
+            Store::Local(root) => root.path().join("raw/dms").join(path),
+            Store::S3 { .. } => panic!("a bucket has no local paths"),
+        }
+    }
+
+    /// A key without bytes that ends with a slash, as the S3 console makes one for a folder.
+    pub fn put_raw_folder(&self, path: &str) {
+        let Store::S3 { bucket, .. } = &self.store else { panic!("a local path has no keys") };
+        let script = format!(
+            "import boto3; boto3.client('s3', endpoint_url='{}').put_object(Bucket='{bucket}', Key='raw/dms/{path}/')",
+            minio::server().endpoint()
+        );
+        let python = super::cache().join("venv/bin/python");
+        let mut command = std::process::Command::new(python);
+        let status = command.args(["-c", &script]).envs(minio::server().env()).status().expect("python starts");
+        assert!(status.success(), "boto3 failed");
     }
 
     // The source
@@ -150,6 +172,18 @@ impl Site {
                     .expect("the object cannot be put");
             }
         }
+    }
+
+    /// Many small files, at once.
+    pub fn put_raw_many(&self, files: &[(String, String)]) {
+        let Store::S3 { client, .. } = &self.store else {
+            return files.iter().for_each(|(path, text)| self.put_raw(path, text.as_str()));
+        };
+        let puts = futures::stream::iter(files).map(|(path, text)| async move {
+            let key = Key::parse(format!("raw/dms/{path}")).expect("a key");
+            client.put(&key, text.clone().into_bytes().into()).await
+        });
+        RUNTIME.block_on(puts.buffer_unordered(32).try_collect::<Vec<_>>()).expect("the objects cannot be put");
     }
 
     pub fn remove_raw(&self, path: &str) {

@@ -56,9 +56,6 @@ fn delimiters_are_one_byte_or_cr_lf() {
 #[test]
 fn what_changes_the_files_and_is_not_carried_out_is_refused_by_name() {
     refused(r#"{"DataFormat": "parquet"}"#, "DataFormat = \"parquet\"");
-    refused(r#"{"PreserveTransactions": true}"#, "PreserveTransactions");
-    refused(r#"{"CdcPath": "cdc"}"#, "CdcPath");
-    refused(r#"{"DatePartitionEnabled": true}"#, "DatePartitionEnabled");
     refused(r#"{"IgnoreHeaderRows": 1}"#, "IgnoreHeaderRows");
 }
 

@@ -1,0 +1,125 @@
+//! Where a task puts its change files: beside the full load, in folders of dates, or all tables' in one folder.
+
+use chrono_tz::Tz;
+
+use super::settings::{Member, SettingsError};
+
+/// The settings that decide in which folders change files lie.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Folders {
+    /// DatePartitionEnabled: change files lie in folders of dates below the table's folder. Which form these have does
+    /// not matter, since it may have changed between two files and their names alone order them.
+    pub date_partitions: bool,
+    /// DatePartitionTimezone: the zone of the times in folders and names; `None` is UTC.
+    pub timezone: Option<Tz>,
+    /// PreserveTransactions and CdcPath: the folder, below BucketFolder, where all tables' changes lie in the order of
+    /// their transactions.
+    pub cdc_path: Option<String>,
+    preserve_transactions: bool,
+}
+
+const SEQUENCES: [&str; 5] = ["YYYYMMDD", "YYYYMMDDHH", "YYYYMM", "MMYYYYDD", "DDMMYYYY"];
+const DELIMITERS: [&str; 4] = ["SLASH", "UNDERSCORE", "DASH", "NONE"];
+
+impl Folders {
+    /// Takes a member in if it is about folders, and says whether it is.
+    pub(crate) fn take(&mut self, member: &Member<'_>) -> Result<bool, SettingsError> {
+        match member.name.to_ascii_lowercase().as_str() {
+            "datepartitionenabled" => self.date_partitions = member.boolean()?,
+            "datepartitionsequence" => member.one_of(&SEQUENCES)?,
+            "datepartitiondelimiter" => member.one_of(&DELIMITERS)?,
+            "datepartitiontimezone" => {
+                let zone = member.text_unless_empty()?.map(|name| name.parse()).transpose();
+                self.timezone = zone.map_err(|_| member.wrong("it is no time zone of the tz database"))?;
+            }
+            "preservetransactions" => self.preserve_transactions = member.boolean()?,
+            "cdcpath" => self.cdc_path = member.text_unless_empty()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// What the members mean together.
+    pub(crate) fn finished(self, has_header: bool) -> Result<Self, SettingsError> {
+        let wrong = |member: &str, value: &str, reason: &str| {
+            let (member, value, reason) = (member.to_owned(), value.to_owned(), reason.to_owned());
+            Err(SettingsError::Value { member, value, reason })
+        };
+        let cdc_path = self.cdc_path.as_deref().map(|path| path.trim_matches('/')).filter(|path| !path.is_empty());
+        match (self.preserve_transactions, cdc_path) {
+            (true, None) => return wrong("PreserveTransactions", "true", "DMS needs a CdcPath beside it"),
+            (false, Some(path)) => {
+                let reason = "without PreserveTransactions DMS does not say what it is for; remove it, or set both";
+                return wrong("CdcPath", &format!("{path:?}"), reason);
+            }
+            (true, Some(_)) if self.date_partitions => {
+                return wrong("DatePartitionEnabled", "true", "DMS does not allow it beside PreserveTransactions");
+            }
+            (true, Some(_)) if has_header => {
+                return wrong("AddColumnName", "true", "DMS does not allow it beside PreserveTransactions");
+            }
+            _ => {}
+        }
+        // DMS names files by the zone only where it makes folders by it
+        let timezone = self.timezone.filter(|_| self.date_partitions);
+        Ok(Self { timezone, cdc_path: cdc_path.map(str::to_owned), ..self })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::S3Settings;
+    use super::*;
+
+    fn parsed(json: &str) -> Folders {
+        S3Settings::parse(json).unwrap_or_else(|error| panic!("{json}: {error}")).folders
+    }
+
+    fn refused(json: &str, expected: &str) {
+        let error = S3Settings::parse(json).unwrap_err().to_string();
+        assert!(error.contains(expected), "{json}: {error}");
+    }
+
+    #[test]
+    fn folders_of_dates_have_any_form_and_a_zone() {
+        for sequence in SEQUENCES {
+            for delimiter in DELIMITERS {
+                let json = format!(
+                    r#"{{"DatePartitionEnabled": "true", "DatePartitionSequence": "{}",
+                        "DatePartitionDelimiter": "{delimiter}", "DatePartitionTimezone": "Europe/Berlin"}}"#,
+                    sequence.to_lowercase()
+                );
+                let folders = parsed(&json);
+                assert_eq!((folders.date_partitions, folders.timezone), (true, Some(Tz::Europe__Berlin)), "{json}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_zone_without_folders_of_dates_means_nothing() {
+        assert_eq!(parsed(r#"{"DatePartitionEnabled": false, "DatePartitionTimezone": "Asia/Tokyo"}"#).timezone, None);
+    }
+
+    #[test]
+    fn all_changes_in_one_folder_need_its_path() {
+        let folders = parsed(r#"{"PreserveTransactions": true, "CdcPath": "/changes/all/"}"#);
+        assert_eq!(folders.cdc_path.as_deref(), Some("changes/all"));
+        assert_eq!(parsed(r#"{"PreserveTransactions": false, "CdcPath": ""}"#), Folders::default());
+        refused(r#"{"PreserveTransactions": true}"#, "needs a CdcPath");
+        refused(r#"{"CdcPath": "changes"}"#, "CdcPath = \"changes\"");
+    }
+
+    #[test]
+    fn what_dms_does_not_allow_together_is_refused() {
+        let transactions = r#""PreserveTransactions": true, "CdcPath": "changes""#;
+        refused(&format!(r#"{{{transactions}, "DatePartitionEnabled": true}}"#), "DatePartitionEnabled");
+        refused(&format!(r#"{{{transactions}, "AddColumnName": true}}"#), "AddColumnName");
+    }
+
+    #[test]
+    fn a_word_that_dms_does_not_have_is_named() {
+        refused(r#"{"DatePartitionSequence": "DDMM"}"#, "DatePartitionSequence = \"DDMM\": it must be one of YYYYMMDD");
+        refused(r#"{"DatePartitionDelimiter": "/"}"#, "DatePartitionDelimiter");
+        refused(r#"{"DatePartitionTimezone": "Europe/Berlim"}"#, "no time zone");
+    }
+}

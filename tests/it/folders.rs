@@ -1,0 +1,226 @@
+//! Where DMS puts a table's files: folders of dates, partitions and segments, and what lies between them.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+
+use crate::support::dms::{Change, delete, insert, update};
+use crate::support::model::assert_same;
+use crate::support::site::Site;
+use crate::support::table::{Row, Table, row};
+use crate::support::workload::stamp;
+
+fn table() -> Table {
+    Table::new("shop.rows", &[("id", "int(11) NOT NULL"), ("text", "varchar(50) DEFAULT NULL")])
+}
+
+fn site(settings: &[(&str, serde_json::Value)], table: &Table) -> Site {
+    let mut site = Site::local();
+    site.settings.more = settings.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+    site.declare(&[table]);
+    site
+}
+
+/// A change file in a folder below the table's.
+fn changes_in(site: &Site, table: &Table, folder: &str, stamp: &str, changes: &[Change]) {
+    let path = format!("{}/{folder}/{}", table.folder(), site.settings.change_name(stamp));
+    site.put_raw(&path, site.settings.change_file(table, changes));
+}
+
+fn load_at(site: &Site, table: &Table, path: &str, rows: &[Row]) {
+    site.put_raw(&format!("{}/{path}", table.folder()), site.settings.load_file(table, rows));
+}
+
+#[test]
+fn changes_in_folders_of_dates_are_merged_in_the_order_of_their_names() {
+    let table = table();
+    let forms = [
+        ("DDMMYYYY", "SLASH", ["31/12/2023", "01/01/2024"]),
+        ("MMYYYYDD", "UNDERSCORE", ["12_2023_31", "01_2024_01"]),
+        ("YYYYMMDDHH", "NONE", ["2023123123", "2024010100"]),
+        ("YYYYMM", "DASH", ["2023-12", "2024-01"]),
+    ];
+    for (sequence, delimiter, [old, new]) in forms {
+        let settings = [
+            ("DatePartitionEnabled", json!(true)),
+            ("DatePartitionSequence", json!(sequence)),
+            ("DatePartitionDelimiter", json!(delimiter)),
+        ];
+        let site = site(&settings, &table);
+        site.load(&table, 1, &[row(["1", "one"]), row(["2", "two"])]);
+        changes_in(&site, &table, new, "20240101-000100000", &[update(["1", "new"]), insert(["3", "three"])]);
+        changes_in(&site, &table, old, "20231231-235900000", &[update(["1", "old"]), delete(["2", "two"])]);
+        let report = site.run().table(&table);
+        assert_eq!((&report["change_files"], &report["notes"]), (&2.into(), &json!([])), "{sequence}: {report:#}");
+        assert_same(&site.rows(&table), &[row(["1", "new"]), row(["3", "three"])], sequence);
+        assert_eq!(site.run().table(&table)["state"], "unchanged", "{sequence}");
+    }
+}
+
+#[test]
+fn the_setting_may_have_changed_between_two_files() {
+    let table = table();
+    let site = site(&[("DatePartitionEnabled", json!(false))], &table);
+    site.load(&table, 1, &[row(["1", "one"])]);
+    site.changes(&table, "20240101-000000000", &[update(["1", "a"])]);
+    changes_in(&site, &table, "2024/01/02", "20240102-000000000", &[update(["1", "b"])]);
+    site.run();
+    site.changes(&table, "20240103-000000000", &[insert(["2", "c"])]);
+    changes_in(&site, &table, "20240104", "20240104-000000000", &[update(["2", "d"])]);
+    site.run();
+    assert_same(&site.rows(&table), &[row(["1", "b"]), row(["2", "d"])], "mixed");
+    assert_eq!(site.status(&table)["position"], "20240104-000000000");
+}
+
+#[test]
+fn a_file_in_a_folder_that_is_not_for_its_kind_stops_its_table_alone() {
+    let (table, other) = (table(), Table::new("shop.other", &[("id", "int(11) NOT NULL")]));
+    for wrong in ["old/20240101-000000000.csv", "2024/01/01/LOAD00000002.csv"] {
+        let mut site = Site::local();
+        site.settings.more = vec![("DatePartitionEnabled".into(), json!(true))];
+        site.declare(&[&table, &other]);
+        site.load(&table, 1, &[row(["1", "one"])]);
+        site.load(&other, 1, &[row(["1"])]);
+        load_at(&site, &table, wrong, &[row(["2", "two"])]);
+        site.command(&["run"]).exits(1).says(&["shop.rows", wrong, "nothing was merged"]);
+        assert_eq!((site.version(&table), site.version(&other)), (None, Some(0)), "{wrong}");
+    }
+}
+
+/// Berlin's clocks were set back from 03:00 to 02:00 on 2024-10-27, at 01:00 UTC.
+fn the_hour_that_came_twice() -> (Site, Table) {
+    let table = table();
+    let settings = [("DatePartitionEnabled", json!(true)), ("DatePartitionTimezone", json!("Europe/Berlin"))];
+    let site = site(&settings, &table);
+    site.load(&table, 1, &[row(["7", "loaded"])]);
+    changes_in(&site, &table, "2024/10/27", "20241027-025930000", &[update(["7", "old"])]);
+    changes_in(&site, &table, "2024/10/27", "20241027-020030000", &[update(["7", "new"])]);
+    (site, table)
+}
+
+fn written_at(site: &Site, path: &str, seconds: u64) {
+    let file = std::fs::File::options().write(true).open(site.raw_path(path)).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+}
+
+#[test]
+fn in_an_hour_that_came_twice_the_time_of_writing_gives_the_order() {
+    let (site, table) = the_hour_that_came_twice();
+    // 00:59:31 and 01:00:31 UTC
+    written_at(&site, "shop/rows/2024/10/27/20241027-025930000.csv", 1_729_990_771);
+    written_at(&site, "shop/rows/2024/10/27/20241027-020030000.csv", 1_729_990_831);
+    site.run();
+    assert_same(&site.rows(&table), &[row(["7", "new"])], "the repeated hour");
+    assert_eq!(site.status(&table)["position"], "20241027-010030000");
+}
+
+#[test]
+fn in_an_hour_that_came_twice_files_without_their_time_of_writing_stop_the_table() {
+    let (site, table) = the_hour_that_came_twice();
+    site.command(&["run"]).exits(1).says(&["20241027-020030000.csv and 1 more", "twice", "--reload"]);
+    assert_eq!(site.version(&table), None);
+}
+
+#[test]
+fn a_load_in_partitions_or_segments_is_one_load() {
+    let table = table();
+    let forms = [
+        ["p2023/LOAD00000001.csv", "p2023/LOAD00000002.csv", "p2024/LOAD00000001.csv"],
+        ["SEGMENT1_LOAD00000001.csv", "SEGMENT1_LOAD00000002.csv", "SEGMENT2_LOAD00000001.csv"],
+    ];
+    let mappings = json!({ "rules": [
+        { "rule-type": "selection", "rule-id": "1", "rule-action": "include",
+          "object-locator": { "schema-name": "shop", "table-name": "%" } },
+        { "rule-type": "table-settings", "rule-id": "2", "parallel-load": { "type": "partitions-auto" },
+          "object-locator": { "schema-name": "shop", "table-name": "rows" } },
+    ] });
+    for paths in forms {
+        let site = site(&[], &table);
+        site.write("mappings.json", &mappings.to_string());
+        site.edit("lakemerge.toml", "s3_settings", "table_mappings = \"mappings.json\"\ns3_settings");
+        for (id, path) in ["1", "2", "3"].into_iter().zip(paths) {
+            // the last row of each comes again in the next, as rows that move between partitions do
+            load_at(&site, &table, path, &[row([id, path]), row(["9", path])]);
+        }
+        let report = site.run().table(&table);
+        assert_eq!((&report["load_files"], &report["netted_away"]), (&3.into(), &2.into()), "{report:#}");
+        let [a, b, c] = paths;
+        assert_same(&site.rows(&table), &[row(["1", a]), row(["2", b]), row(["3", c]), row(["9", c])], a);
+        assert_eq!(site.run().table(&table)["state"], "unchanged");
+
+        load_at(&site, &table, paths[1], &[row(["2", "written again"])]);
+        site.command(&["run"]).exits(1).says(&[paths[1], "--reload"]);
+    }
+}
+
+#[test]
+fn a_load_is_complete_when_each_segment_is() {
+    let table = table();
+    let mut site = Site::local();
+    site.settings.max_file_size = Some(1);
+    site.declare(&[&table]);
+    let many: Vec<_> = (0..60).map(|id| vec![Some(id.to_string()), Some("x".repeat(30))]).collect();
+    load_at(&site, &table, "a/LOAD00000001.csv", &many);
+    load_at(&site, &table, "b/LOAD00000001.csv", &[row(["100", "b"])]);
+    assert_eq!(site.run().table(&table)["state"], "loading");
+    load_at(&site, &table, "a/LOAD00000002.csv", &[row(["101", "a"])]);
+    assert_eq!(site.run().table(&table)["state"], "merged");
+    // a segment that began when the others were done
+    load_at(&site, &table, "c/LOAD00000001.csv", &[row(["102", "c"])]);
+    assert_eq!(site.run().table(&table)["state"], "merged");
+    assert_eq!(site.rows(&table).len(), 63);
+}
+
+#[test]
+fn a_load_of_another_form_stops_the_table() {
+    let table = table();
+    let site = site(&[], &table);
+    site.load(&table, 1, &[row(["1", "one"])]);
+    load_at(&site, &table, "backup/LOAD00000001.csv", &[row(["1", "old"])]);
+    let outcome = site.command(&["run"]).exits(1);
+    outcome.says(&["shop/rows/LOAD00000001.csv", "shop/rows/backup/LOAD00000001.csv", "not of one full load"]);
+}
+
+#[test]
+fn files_without_records_and_control_tables_are_no_errors() {
+    let table = table();
+    let mut site = Site::local();
+    site.settings.header = true;
+    site.settings.more = vec![("DatePartitionEnabled".into(), json!(true))];
+    site.declare(&[&table]);
+    site.load(&table, 1, &[row(["1", "one"])]);
+    changes_in(&site, &table, "2024/03/01", "20240301-000000000", &[]);
+    site.put_raw("shop/rows/2024/03/02/20240302-000000000.csv", "");
+    site.put_raw("shop/rows/20240303-000000000.csv", "");
+    changes_in(&site, &table, "2024/03/04", "20240304-000000000", &[insert(["2", "two"])]);
+    for control in ["shop/awsdms_status/LOAD00000001.csv", "shop/awsdms_history/20240303-000000000.csv"] {
+        site.put_raw(control, "x");
+    }
+    let report = site.run();
+    assert_eq!(report.0["tables"].as_array().unwrap().len(), 1, "{:#}", report.0);
+    assert_eq!(report.table(&table)["change_files"], 4);
+    assert_same(&site.rows(&table), &[row(["1", "one"]), row(["2", "two"])], "among empty files");
+
+    // nothing but a header is a file as well
+    changes_in(&site, &table, "2024/03/05", "20240305-000000000", &[]);
+    site.run();
+    assert_eq!(site.status(&table)["position"], "20240305-000000000");
+    assert_eq!(site.run().table(&table)["state"], "unchanged");
+}
+
+#[test]
+fn a_change_file_that_was_overwritten_is_noticed() {
+    let table = table();
+    let site = site(&[], &table);
+    site.load(&table, 1, &[row(["1", "one"])]);
+    site.changes(&table, &stamp(0), &[update(["1", "a"])]);
+    site.run();
+    // a copy on a local path is the same file
+    site.changes(&table, &stamp(0), &[update(["1", "a"])]);
+    assert_eq!(site.run().table(&table)["state"], "unchanged");
+    site.changes(&table, &stamp(0), &[update(["1", "another"]), insert(["2", "b"])]);
+    site.command(&["run"]).exits(1).says(&[&stamp(0), "another file", "--include-late"]);
+    site.run_exits(0, &["--include-late"]);
+    assert_same(&site.rows(&table), &[row(["1", "another"]), row(["2", "b"])], "merged again");
+    assert_eq!(site.run().table(&table)["state"], "unchanged");
+}
