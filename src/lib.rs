@@ -10,7 +10,7 @@
 //! 5. [`merge`] nets the changes of a batch, locates the rows they touch by one join over the key columns, and writes
 //!    the files that replace the touched ones. [`engine`] is DataFusion with one memory budget for all tables.
 //! 6. [`lake::commit`] commits rows and position together. *There is no other state.*
-//! 7. [`run`] repeats 3 to 6 for each table until nothing is left; [`report`] tells.
+//! 7. [`run`] repeats 3 to 6 for each table until nothing is left; [`report`] tells, and [`plan`] tells beforehand.
 //! 8. [`maintain`] keeps tables fast: compaction, purge, checkpoints, vacuum.
 //! 9. [`query`] (over the tables that [`desk`] hands it) and [`status`] read what came of it.
 //!
@@ -28,6 +28,7 @@ pub mod merge;
 pub mod lake;
 pub mod run;
 pub mod report;
+pub mod plan;
 pub mod maintain;
 pub mod query;
 pub mod desk;

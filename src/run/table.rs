@@ -37,7 +37,7 @@ const RACES: u32 = 50;
 pub struct TableRun<'a> {
     pub(super) job: &'a Job,
     pub(super) engine: &'a Engine,
-    lake: &'a Lake,
+    pub(super) lake: &'a Lake,
     pub(super) name: TableName,
     pub(super) meant: TableJob,
     pub(super) wishes: Wishes,
@@ -65,9 +65,7 @@ impl<'a> TableRun<'a> {
     /// Does step after step until nothing is left to do.
     pub async fn until_nothing_is_left(&mut self) -> Result<()> {
         let listing = listing::files(&self.job.raw, &self.name).await?;
-        for stranger in &listing.strangers {
-            self.report.notes.push(format!("{stranger} is not a name that DMS writes, so it is left alone"));
-        }
+        self.note_strangers(&listing);
         let mut races = 0;
         loop {
             let opened = self.open().await?;
@@ -82,6 +80,12 @@ impl<'a> TableRun<'a> {
                 return Ok(());
             }
             races = lost(self.step(step, opened, &listing).await?, races).await?;
+        }
+    }
+
+    pub(super) fn note_strangers(&mut self, listing: &Listing) {
+        for stranger in &listing.strangers {
+            self.report.notes.push(format!("{stranger} is not a name that DMS writes, so it is left alone"));
         }
     }
 
@@ -203,10 +207,7 @@ impl<'a> TableRun<'a> {
             self.wishes.reload = false;
             self.read(loaded.read.counts);
             self.report.load_files += load_files;
-            let older = next::older_than_the_load(listing).count();
-            if older > 0 {
-                self.report.notes.push(format!("{older} change files are older than the full load and are left out"));
-            }
+            self.note_older(listing);
             self.committed(version, position, counts);
         }
         Ok(outcome)
@@ -281,6 +282,13 @@ impl<'a> TableRun<'a> {
         self.report.zero_dates += counts.zero_dates;
     }
 
+    pub(super) fn note_older(&mut self, listing: &Listing) {
+        let older = next::older_than_the_load(listing).count();
+        if older > 0 {
+            self.report.notes.push(format!("{older} change files are older than the full load and are left out"));
+        }
+    }
+
     fn conclude(&mut self, opened: Option<&Opened>) {
         match opened {
             None => self.report.state = State::NoDataYet,
@@ -290,7 +298,7 @@ impl<'a> TableRun<'a> {
     }
 
     /// The schema that the rows of `files` allow, where the configuration says `"infer"`.
-    async fn infer(&mut self, files: &[RawFile]) -> Result<Option<TableSchema>> {
+    pub(super) async fn infer(&mut self, files: &[RawFile]) -> Result<Option<TableSchema>> {
         if !matches!(self.meant.schema, SchemaFrom::Infer) {
             return Ok(None);
         }
@@ -302,7 +310,7 @@ impl<'a> TableRun<'a> {
         Ok(Some(schema))
     }
 
-    fn defined(&self, opened: &Opened) -> Result<(Definition, Layout)> {
+    pub(super) fn defined(&self, opened: &Opened) -> Result<(Definition, Layout)> {
         let mut definition = self.meant.definition(&self.name, Some(&opened.ours.facts.schema))?;
         definition.key_is_primary = opened.ours.facts.key_is_primary;
         if let Some(least) = opened.ours.facts.least_fields {
@@ -330,7 +338,7 @@ impl<'a> TableRun<'a> {
         })
     }
 
-    fn reading(&self, definition: &Definition) -> Reading {
+    pub(super) fn reading(&self, definition: &Definition) -> Reading {
         Reading {
             store: Arc::clone(&self.job.raw.store),
             in_flight: self.engine.in_flight().clone(),
@@ -356,6 +364,6 @@ async fn lost(outcome: Outcome, races: u32) -> Result<u32> {
 }
 
 /// A key that the source keeps unique may come twice in a load, since rows change while it runs; another may not.
-fn same_key(key_is_primary: bool) -> SameKey {
+pub(super) fn same_key(key_is_primary: bool) -> SameKey {
     if key_is_primary { SameKey::LaterStays } else { SameKey::Refuse }
 }

@@ -23,6 +23,7 @@ mod kill;
 mod large_files;
 mod laws;
 mod load;
+mod plan;
 mod races;
 mod settings;
 mod statistics;
