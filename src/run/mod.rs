@@ -20,7 +20,7 @@ use crate::dms::next::Wishes;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::lake::Lake;
+use crate::lake::{Lake, probe};
 use crate::plan::{Plan, TablePlan};
 use crate::report::{Report, State, TableReport};
 pub use foresee::Depth;
@@ -77,6 +77,9 @@ async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -
     let names = tables(job, &options).await?;
     let engine = job.engine()?;
     let lake = Lake::new(job.lake.clone());
+    if !lake.location().is_local() && lake.table_names().await?.is_empty() {
+        probe::conditional_writes(lake.location()).await.map_err(|e| e.so("nothing was merged"))?;
+    }
     let options = Arc::new(options);
     let progress = progress(names.len());
     let mut work = futures::stream::iter(names)

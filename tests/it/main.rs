@@ -24,6 +24,7 @@ mod large_files;
 mod laws;
 mod load;
 mod plan;
+mod probe;
 mod races;
 mod settings;
 mod statistics;

@@ -46,6 +46,11 @@ impl Site {
         Self::on(Store::S3 { client: Arc::new(minio::server().client(&bucket)), bucket })
     }
 
+    /// Puts the lake of a declared site elsewhere.
+    pub fn move_lake(&self, url: &str) {
+        self.edit("lakemerge.toml", &format!("url = \"{}\"", self.url(&self.lake)), &format!("url = \"{url}\""));
+    }
+
     fn on(store: Store) -> Self {
         Self {
             dir: TempDir::new().expect("no temporary folder"),
