@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::error::{At, Error, Kind, Result};
 use crate::job::Job;
 use crate::lake::Lake;
-use crate::{desk, maintain, query, run, status};
+use crate::{check, desk, maintain, query, run, status};
 
 /// Brings the changes of a MySQL database into Delta Lake tables and keeps them correct to the row.
 #[derive(Debug, Parser)]
@@ -41,6 +41,8 @@ enum Command {
     Query(QueryArgs),
     /// How far each table has come
     Status(StatusArgs),
+    /// Look for hazards in the configuration, the source and the lake
+    Check(CheckArgs),
     /// Compact, purge deleted rows, vacuum, checkpoint
     Maintain(MaintainArgs),
 }
@@ -108,6 +110,12 @@ struct QueryArgs {
 
 #[derive(Debug, Args)]
 struct StatusArgs {
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    format: ReportFormat,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
     #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
     format: ReportFormat,
 }
@@ -193,7 +201,8 @@ fn end(error: &Error) -> u8 {
 }
 
 async fn command(cli: Cli) -> Result<u8> {
-    let job = Job::new(&Config::read(&cli.config)?).at(|| cli.config.display())?;
+    let config = Config::read(&cli.config)?;
+    let job = Job::new(&config).at(|| cli.config.display())?;
     for warning in &job.warnings {
         tracing::warn!("{warning}");
     }
@@ -202,6 +211,7 @@ async fn command(cli: Cli) -> Result<u8> {
         Command::Plan(args) => show_plan(job, args).await,
         Command::Query(args) => ask(&job, args).await,
         Command::Status(args) => show_status(&job, args).await,
+        Command::Check(args) => show_hazards(&config, job, args).await,
         Command::Maintain(args) => look_after(&job, args).await,
     }
 }
@@ -254,6 +264,16 @@ async fn show_status(job: &Job, args: StatusArgs) -> Result<u8> {
         ReportFormat::Json => write_json(&status, &mut out)?,
     }
     Ok(status.exit_code())
+}
+
+async fn show_hazards(config: &Config, job: Job, args: CheckArgs) -> Result<u8> {
+    let check = check::check(config, Arc::new(job)).await?;
+    let mut out = std::io::stdout().lock();
+    match args.format {
+        ReportFormat::Table => check.write_table(&mut out)?,
+        ReportFormat::Json => write_json(&check, &mut out)?,
+    }
+    Ok(check.exit_code)
 }
 
 fn write_json(value: &impl serde::Serialize, out: &mut impl Write) -> Result<()> {

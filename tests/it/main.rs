@@ -17,6 +17,7 @@ mod support;
 
 mod added_columns;
 mod bad_input;
+mod check;
 mod evolution;
 mod journey;
 mod kill;

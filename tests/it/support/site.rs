@@ -209,6 +209,15 @@ impl Site {
         Report(json)
     }
 
+    /// The findings of `check --format json`, which must end with `code`.
+    #[track_caller]
+    pub fn check_exits(&self, code: i32) -> Vec<Value> {
+        let outcome = self.command(&["check", "--format", "json"]).exits(code);
+        let json: Value = serde_json::from_str(&outcome.stdout).unwrap_or_else(|e| panic!("no JSON ({e}): {outcome}"));
+        assert_eq!((&json["schema"], &json["command"], &json["exit_code"]), (&1.into(), &"check".into(), &code.into()));
+        json["findings"].as_array().unwrap_or_else(|| panic!("no findings: {outcome}")).clone()
+    }
+
     /// The rows of `query SQL --format json`.
     #[track_caller]
     pub fn query(&self, sql: &str) -> Vec<Value> {
