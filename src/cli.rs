@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::error::{At, Error, Kind, Result};
 use crate::job::Job;
 use crate::lake::Lake;
-use crate::{desk, maintain, query, run, status};
+use crate::{check, desk, maintain, query, run, status};
 
 /// Brings the changes of a MySQL database into Delta Lake tables and keeps them correct to the row.
 #[derive(Debug, Parser)]
@@ -35,22 +35,47 @@ struct Cli {
 enum Command {
     /// Merge everything new into the lake
     Run(RunArgs),
+    /// Show what a run would do, and do nothing
+    Plan(PlanArgs),
     /// Ask the lake in SQL; a shell without a statement
     Query(QueryArgs),
     /// How far each table has come
     Status(StatusArgs),
+    /// Look for hazards in the configuration, the source and the lake
+    Check(CheckArgs),
     /// Compact, purge deleted rows, vacuum, checkpoint
     Maintain(MaintainArgs),
 }
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// Only this table (repeatable)
-    #[arg(long = "table", value_name = "SCHEMA.TABLE")]
-    tables: Vec<TableName>,
+    #[command(flatten)]
+    selection: Selection,
     /// Write a JSON report
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Take a table as it is that another writer wrote or changed
+    #[arg(long, value_name = "TABLE")]
+    adopt: Vec<TableName>,
+}
+
+#[derive(Debug, Args)]
+struct PlanArgs {
+    #[command(flatten)]
+    selection: Selection,
+    /// Also read the files: their records, what is netted away, the rows they touch, and what cannot be read
+    #[arg(long)]
+    deep: bool,
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    format: ReportFormat,
+}
+
+/// What a run is to do, beyond the ordinary.
+#[derive(Debug, Args)]
+struct Selection {
+    /// Only this table (repeatable)
+    #[arg(long = "table", value_name = "SCHEMA.TABLE")]
+    tables: Vec<TableName>,
     /// Leave changes after this position, such as 20240809-192717787, for a later run
     #[arg(long, value_name = "POSITION")]
     until: Option<Stamp>,
@@ -66,9 +91,6 @@ struct RunArgs {
     /// Take the table's LOAD files as merged, as they are now
     #[arg(long, value_name = "TABLE")]
     accept_load: Vec<TableName>,
-    /// Take a table as it is that another writer wrote or changed
-    #[arg(long, value_name = "TABLE")]
-    adopt: Vec<TableName>,
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +110,12 @@ struct QueryArgs {
 
 #[derive(Debug, Args)]
 struct StatusArgs {
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    format: ReportFormat,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
     #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
     format: ReportFormat,
 }
@@ -117,6 +145,20 @@ enum QueryFormat {
 enum ReportFormat {
     Table,
     Json,
+}
+
+impl From<Selection> for run::Options {
+    fn from(selection: Selection) -> run::Options {
+        run::Options {
+            tables: selection.tables,
+            until: selection.until,
+            reload: selection.reload,
+            include_late: selection.include_late,
+            load_complete: selection.load_complete,
+            accept_load: selection.accept_load,
+            adopt: vec![],
+        }
+    }
 }
 
 /// Runs the command line of this process.
@@ -159,34 +201,40 @@ fn end(error: &Error) -> u8 {
 }
 
 async fn command(cli: Cli) -> Result<u8> {
-    let job = Job::new(&Config::read(&cli.config)?).at(|| cli.config.display())?;
+    let config = Config::read(&cli.config)?;
+    let job = Job::new(&config).at(|| cli.config.display())?;
     for warning in &job.warnings {
         tracing::warn!("{warning}");
     }
     match cli.command {
         Command::Run(args) => run_job(job, args).await,
+        Command::Plan(args) => show_plan(job, args).await,
         Command::Query(args) => ask(&job, args).await,
         Command::Status(args) => show_status(&job, args).await,
+        Command::Check(args) => show_hazards(&config, job, args).await,
         Command::Maintain(args) => look_after(&job, args).await,
     }
 }
 
 async fn run_job(job: Job, args: RunArgs) -> Result<u8> {
-    let options = run::Options {
-        tables: args.tables,
-        until: args.until,
-        reload: args.reload,
-        include_late: args.include_late,
-        load_complete: args.load_complete,
-        accept_load: args.accept_load,
-        adopt: args.adopt,
-    };
+    let options = run::Options { adopt: args.adopt, ..args.selection.into() };
     let report = run::run(Arc::new(job), options, stopped(Signals::All)).await;
     if let Some(file) = args.report {
         let text = serde_json::to_string_pretty(&report)?;
         std::fs::write(&file, text + "\n").map_err(|e| Error::definite(format!("{}: {e}", file.display())))?;
     }
     Ok(report.exit_code)
+}
+
+async fn show_plan(job: Job, args: PlanArgs) -> Result<u8> {
+    let depth = if args.deep { run::Depth::Records } else { run::Depth::Names };
+    let plan = run::plan(Arc::new(job), args.selection.into(), depth).await?;
+    let mut out = std::io::stdout().lock();
+    match args.format {
+        ReportFormat::Table => plan.write_table(&mut out)?,
+        ReportFormat::Json => write_json(&plan, &mut out)?,
+    }
+    Ok(plan.exit_code)
 }
 
 async fn ask(job: &Job, args: QueryArgs) -> Result<u8> {
@@ -213,12 +261,24 @@ async fn show_status(job: &Job, args: StatusArgs) -> Result<u8> {
     let mut out = std::io::stdout().lock();
     match args.format {
         ReportFormat::Table => status.write_table(&mut out)?,
-        ReportFormat::Json => {
-            let text = serde_json::to_string_pretty(&status)?;
-            writeln!(out, "{text}").map_err(Error::definite)?;
-        }
+        ReportFormat::Json => write_json(&status, &mut out)?,
     }
     Ok(status.exit_code())
+}
+
+async fn show_hazards(config: &Config, job: Job, args: CheckArgs) -> Result<u8> {
+    let check = check::check(config, Arc::new(job)).await?;
+    let mut out = std::io::stdout().lock();
+    match args.format {
+        ReportFormat::Table => check.write_table(&mut out)?,
+        ReportFormat::Json => write_json(&check, &mut out)?,
+    }
+    Ok(check.exit_code)
+}
+
+fn write_json(value: &impl serde::Serialize, out: &mut impl Write) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    writeln!(out, "{text}").map_err(Error::definite)
 }
 
 async fn look_after(job: &Job, args: MaintainArgs) -> Result<u8> {

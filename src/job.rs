@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use lakemerge_source::dms::mappings::Mappings;
 use lakemerge_source::dms::settings::S3Settings;
+use lakemerge_source::dms::task::TaskSettings;
 use lakemerge_source::name::TableName;
 use lakemerge_source::schema::DatetimeAs;
 
@@ -27,6 +28,8 @@ pub struct Job {
     pub raw: Location,
     pub settings: Arc<S3Settings>,
     pub mappings: Mappings,
+    /// What the DMS task is told; `None` if the configuration does not name its settings.
+    pub task: Option<TaskSettings>,
     pub lake: Location,
     /// Bytes of memory for all tables together.
     pub memory_limit: usize,
@@ -65,6 +68,10 @@ impl Job {
             Some(file) => Mappings::parse(&read(config, file)?).map_err(|e| Error::usage(e).at(file.display()))?,
             None => Mappings::all(),
         };
+        let task = source
+            .task_settings
+            .as_ref()
+            .map(|file| TaskSettings::parse(&read(config, file)?).map_err(|e| Error::usage(e).at(file.display())));
         let warnings = settings.warnings.clone();
         let (settings, all) = (Arc::new(settings), OfAll::new(config));
         let tables = table::tables(config, &mappings, &settings, &all)?;
@@ -72,6 +79,7 @@ impl Job {
             raw: stores.open(&source.url, &config.folder).map_err(|e| e.at("source.url"))?,
             settings,
             mappings,
+            task: task.transpose()?,
             lake: stores.open(&config.lake.url, &config.folder).map_err(|e| e.at("lake.url"))?,
             memory_limit: memory_limit(config.run.memory_limit.as_deref().unwrap_or("auto"))?,
             batch_bytes: bytes(config.run.batch_bytes.as_deref().unwrap_or("256MB"), "run.batch_bytes")?.max(1),

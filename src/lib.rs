@@ -10,9 +10,10 @@
 //! 5. [`merge`] nets the changes of a batch, locates the rows they touch by one join over the key columns, and writes
 //!    the files that replace the touched ones. [`engine`] is DataFusion with one memory budget for all tables.
 //! 6. [`lake::commit`] commits rows and position together. *There is no other state.*
-//! 7. [`run`] repeats 3 to 6 for each table until nothing is left; [`report`] tells.
+//! 7. [`run`] repeats 3 to 6 for each table until nothing is left; [`report`] tells, and [`plan`] tells beforehand.
 //! 8. [`maintain`] keeps tables fast: compaction, purge, checkpoints, vacuum.
-//! 9. [`query`] (over the tables that [`desk`] hands it) and [`status`] read what came of it.
+//! 9. [`query`] (over the tables that [`desk`] hands it) and [`status`] read what came of it; [`check`] looks for what may
+//!    make it wrong.
 //!
 //! Where it differs from the usual way: the commit entry is written directly on the version that was read, instead of
 //! by deltalake's retrying commit ([`lake::commit`] says why); and the locating join is an inner one against netted,
@@ -28,8 +29,10 @@ pub mod merge;
 pub mod lake;
 pub mod run;
 pub mod report;
+pub mod plan;
 pub mod maintain;
 pub mod query;
 pub mod desk;
 pub mod status;
+pub mod check;
 pub mod error;

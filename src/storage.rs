@@ -29,6 +29,15 @@ impl Location {
         self.url.scheme() == "file"
     }
 
+    /// Whom a person has to ask about the store.
+    pub fn endpoint(&self) -> String {
+        match (self.is_local(), endpoint()) {
+            (true, _) => self.url.to_string(),
+            (false, Some(endpoint)) => format!("{endpoint} ({})", self.url),
+            (false, None) => format!("Amazon S3 ({})", self.url),
+        }
+    }
+
     /// What DataFusion registers the store under.
     pub fn store_url(&self) -> Result<Url> {
         let text = match self.url.host_str() {
@@ -107,15 +116,26 @@ fn looks_encoded(path: &str) -> bool {
     path.match_indices('%').any(|(at, _)| is_hex(at + 1) && is_hex(at + 2))
 }
 
+/// A variable of the environment that is set to something.
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The S3 endpoint, where it is not Amazon's own.
+fn endpoint() -> Option<String> {
+    set("AWS_ENDPOINT_URL_S3").or_else(|| set("AWS_ENDPOINT_URL"))
+}
+
 fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    if set("AWS_S3_ALLOW_UNSAFE_RENAME").is_some_and(|value| value != "false" && value != "0") {
-        return Err(Error::usage(
-            "AWS_S3_ALLOW_UNSAFE_RENAME is set: it turns conditional writes off, and two runs could then both commit; unset it",
-        ));
+    for name in ["AWS_S3_ALLOW_UNSAFE_RENAME", "aws_s3_allow_unsafe_rename"] {
+        if set(name).is_some_and(|value| value != "false" && value != "0") {
+            return Err(Error::usage(format!(
+                "{name} is set: it turns conditional writes off, and two runs could then both commit; unset it"
+            )));
+        }
     }
     let mut options: HashMap<String, String> = HashMap::new();
-    if let Some(endpoint) = set("AWS_ENDPOINT_URL_S3").or_else(|| set("AWS_ENDPOINT_URL")) {
+    if let Some(endpoint) = endpoint() {
         if endpoint.starts_with("http://") {
             options.insert("AWS_ALLOW_HTTP".into(), "true".into());
         }

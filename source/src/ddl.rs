@@ -31,6 +31,9 @@ pub struct CreateTable {
     pub chars: Vec<String>,
     /// The columns that DMS treats as LOBs: of their values there are no before images.
     pub lobs: Vec<String>,
+    /// The tables whose deletes or updates change rows of this one through a foreign key: of such a change the source's
+    /// log has nothing (MySQL before 9.6).
+    pub cascades: Vec<String>,
 }
 
 /// Why a dump does not give a table's definition.

@@ -1,4 +1,4 @@
-//! AWS DMS with an S3 target: what its endpoint's settings and its task's mappings mean, how its files are named, and
+//! AWS DMS with an S3 target: what its endpoint's settings and its task's mappings and settings mean, how its files are named, and
 //! what their records hold.
 
 pub mod settings;
@@ -7,6 +7,7 @@ pub mod mappings;
 pub(crate) mod pattern;
 pub mod transformations;
 pub mod shape;
+pub mod task;
 pub mod names;
 pub(crate) mod cut;
 pub(crate) mod transactions;

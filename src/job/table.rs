@@ -77,6 +77,14 @@ impl TableJob {
         Arc::new(Schema::new(fields))
     }
 
+    /// The CREATE TABLE statement of `name`, if the configuration names a file that has it.
+    pub fn create_table(&self, name: &TableName) -> Option<&CreateTable> {
+        match &self.schema {
+            SchemaFrom::Statements { tables, .. } => Some(self.statement(name, tables).ok()?.0),
+            SchemaFrom::Unknown | SchemaFrom::Infer => None,
+        }
+    }
+
     /// The columns and key of `name`, from its CREATE TABLE statement or from what `infer`red.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 pub mod commit;
 pub mod create;
 pub mod position;
+pub mod probe;
 pub mod provider;
 pub mod scan;
 pub mod stats;

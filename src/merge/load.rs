@@ -43,17 +43,48 @@ pub async fn load(
     steps: mpsc::Receiver<Result<LoadStep>>,
     same_key: SameKey,
 ) -> Result<Loaded> {
+    let Distinct { rows, read, doubles } = distinct(engine, layout, steps, same_key).await?;
+    let files = write_by_key(engine, layout, rows).await?;
+    Ok(Loaded { files, read: taken(&read), doubles: doubles.load(Ordering::Relaxed) })
+}
+
+/// What [`load`] would read, and how many doubles it would find. Nothing is written.
+pub async fn count(
+    engine: &Engine,
+    layout: &Layout,
+    steps: mpsc::Receiver<Result<LoadStep>>,
+    same_key: SameKey,
+) -> Result<(LoadRead, u64)> {
+    let Distinct { mut rows, read, doubles } = distinct(engine, layout, steps, same_key).await?;
+    while rows.try_next().await?.is_some() {}
+    Ok((taken(&read), doubles.load(Ordering::Relaxed)))
+}
+
+/// The rows of a load by key, the last of each; what was read and found is complete when they end.
+struct Distinct {
+    rows: SendableRecordBatchStream,
+    read: Arc<Mutex<LoadRead>>,
+    doubles: Arc<AtomicU64>,
+}
+
+async fn distinct(
+    engine: &Engine,
+    layout: &Layout,
+    steps: mpsc::Receiver<Result<LoadStep>>,
+    same_key: SameKey,
+) -> Result<Distinct> {
     let read = Arc::new(Mutex::new(LoadRead::default()));
     let incoming = numbered(layout, steps, Arc::clone(&read));
-    let session = engine.session();
     let order = layout.key.iter().map(|name| ident(name).sort(true, true));
     let order = order.chain([ident(CHANGE).sort(true, true)]).collect();
-    let by_key = session.read_table(once(incoming)?)?.sort(order)?.execute_stream().await?;
-    let found = Arc::new(AtomicU64::new(0));
-    let rows = without_doubles(layout, by_key, same_key, Arc::clone(&found))?;
-    let files = write_by_key(engine, layout, rows).await?;
-    let read = read.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(Loaded { files, read, doubles: found.load(Ordering::Relaxed) })
+    let by_key = engine.session().read_table(once(incoming)?)?.sort(order)?.execute_stream().await?;
+    let doubles = Arc::new(AtomicU64::new(0));
+    let rows = without_doubles(layout, by_key, same_key, Arc::clone(&doubles))?;
+    Ok(Distinct { rows, read, doubles })
+}
+
+fn taken(read: &Mutex<LoadRead>) -> LoadRead {
+    read.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Writes `rows`, which come by key, into new files.

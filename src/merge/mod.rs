@@ -17,8 +17,8 @@ pub mod vectors;
 pub mod write;
 
 use deltalake::kernel::{Action, Add};
-use futures::TryStreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -30,6 +30,7 @@ use crate::lake::TableType;
 use crate::lake::scan::Rows;
 use crate::lake::table::Table;
 use complete::Completed;
+use locate::Located;
 use memory::Held;
 use net::{Net, Outcome, Values};
 use upserts::Upserts;
@@ -114,6 +115,47 @@ pub async fn merge(
     }
 }
 
+/// What a batch comes to, as far as that can be told without writing.
+#[derive(Debug, Default)]
+pub struct Foreseen {
+    pub read: u64,
+    pub netted_away: u64,
+    /// The rows of the table that the batch names.
+    pub located: Rows,
+}
+
+/// Nets `changes` and locates their rows in `table` if there is one, as [`merge`] does. Nothing is written.
+pub async fn foresee(
+    engine: &Engine,
+    table: Option<&Table>,
+    layout: &Layout,
+    changes: BoxStream<'static, Result<ChangeRows>>,
+    same_key: SameKey,
+) -> Result<Foreseen> {
+    let (mut parts, _reserved) = match memory::hold(engine, changes).await? {
+        Held::All(changes, reserved) => (futures::stream::once(async { Ok(changes) }).boxed(), Some(reserved)),
+        Held::First(first, rest) => (memory::by_key(engine, layout, first, rest)?, None),
+    };
+    let mut foreseen = Foreseen::default();
+    while let Some(part) = parts.try_next().await? {
+        let net = net_of(engine, layout, part).await?;
+        foreseen.read += net.read;
+        foreseen.netted_away += net.netted_away;
+        if let Some(table) = table {
+            let step = Step { engine, table, layout, same_key };
+            for (file, rows) in step.located(&net).await?.rows {
+                *foreseen.located.entry(file).or_default() |= rows;
+            }
+        }
+    }
+    Ok(foreseen)
+}
+
+async fn net_of(engine: &Engine, layout: &Layout, changes: Vec<ChangeRows>) -> Result<Net> {
+    let (layout, threads) = (layout.clone(), engine.threads());
+    spawn_blocking(move || net::net(&layout, changes, threads)).await?
+}
+
 /// What merging a batch is about.
 struct Step<'a> {
     engine: &'a Engine,
@@ -131,17 +173,21 @@ struct Part {
 
 impl Step<'_> {
     async fn part(&self, changes: Vec<ChangeRows>) -> Result<Part> {
-        let (layout, threads) = (self.layout.clone(), self.engine.threads());
-        let net = spawn_blocking(move || net::net(&layout, changes, threads)).await??;
+        let net = net_of(self.engine, self.layout, changes).await?;
+        let located = self.located(&net).await?;
+        let completed = complete::complete(self.engine, self.table, self.layout, &net, &located).await?;
+        let counts = count(&net, &located.changes, &completed);
+        let upserts = Upserts::new(self.layout, net, completed, self.engine.threads())?;
+        Ok(Part { located: located.rows, upserts, counts })
+    }
+
+    async fn located(&self, net: &Net) -> Result<Located> {
         let addresses = !net.partial.is_empty();
         let located = locate::locate(self.engine, self.table, &self.layout.key, &net.keys, addresses).await?;
         if self.same_key == SameKey::Refuse && (net.netted_away > 0 || !located.changes.is_empty()) {
-            return Err(load::double_key_across_runs(self.layout, &net, &located.changes)?);
+            return Err(load::double_key_across_runs(self.layout, net, &located.changes)?);
         }
-        let completed = complete::complete(self.engine, self.table, self.layout, &net, &located).await?;
-        let counts = count(&net, &located.changes, &completed);
-        let upserts = Upserts::new(self.layout, net, completed, threads)?;
-        Ok(Part { located: located.rows, upserts, counts })
+        Ok(located)
     }
 
     /// Merges a batch that is too large for the memory part by part, and writes the rows that it leaves behind.

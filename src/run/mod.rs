@@ -2,6 +2,7 @@
 
 mod definition;
 mod evolve;
+mod foresee;
 mod notes;
 mod table;
 
@@ -20,8 +21,10 @@ use crate::dms::reading::Others;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::job::Job;
-use crate::lake::Lake;
+use crate::lake::{Lake, probe};
+use crate::plan::{Plan, TablePlan};
 use crate::report::{Report, State, TableReport};
+pub use foresee::Depth;
 use table::TableRun;
 
 /// What the command line asks for.
@@ -77,6 +80,9 @@ async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -
     let others = Others::default();
     let engine = job.engine()?;
     let lake = Lake::new(job.lake.clone());
+    if !lake.location().is_local() && lake.table_names().await?.is_empty() {
+        probe::conditional_writes(lake.location()).await.map_err(|e| e.so("nothing was merged"))?;
+    }
     let options = Arc::new(options);
     let progress = progress(names.len());
     let mut work = futures::stream::iter(names)
@@ -121,6 +127,38 @@ fn unknown(job: &Job, known: &[TableName], others: &Others) -> Vec<TableReport> 
         report
     };
     unknown.map(report).collect()
+}
+
+/// What a run with these options would do. Nothing is written.
+pub async fn plan(job: Arc<Job>, options: Options, depth: Depth) -> Result<Plan> {
+    let options = options.in_lake(&job);
+    let names = tables(&job, &options).await?;
+    let (engine, lake, options) = (job.engine()?, Lake::new(job.lake.clone()), Arc::new(options));
+    let progress = progress(names.len());
+    let plans = futures::stream::iter(names)
+        .map(|name| {
+            let (job, engine, lake, options) = (Arc::clone(&job), engine.clone(), lake.clone(), Arc::clone(&options));
+            let progress = progress.clone();
+            async move {
+                let label = name.to_string();
+                let wishes = wishes(&job, &options, &name);
+                let task = tokio::spawn(async move {
+                    TableRun::new(&job, &engine, &lake, name, wishes, Others::default()).foresee(depth).await
+                });
+                let plan = task.await.unwrap_or_else(|error| {
+                    let mut plan = TablePlan::new(label);
+                    plan.fail(&Error::from(error));
+                    plan
+                });
+                progress.inc(1);
+                plan
+            }
+        })
+        .buffered(job.parallelism)
+        .collect()
+        .await;
+    progress.finish_and_clear();
+    Ok(Plan::new(depth == Depth::Records, plans))
 }
 
 /// The tables to work on: those that the source has and the job selects, and those that are named.

@@ -17,17 +17,24 @@ use crate::merge::Merged;
 impl TableRun<'_> {
     /// LOAD files that were written again: the same content is no reload, and is noted as it is now.
     pub(super) async fn compare(&mut self, files: &[RawFile], opened: &Opened) -> Result<Outcome> {
-        let mut facts = opened.ours.facts.clone();
+        let load = self.compared(files, &opened.ours.facts.load).await?;
+        let facts = Facts { load, ..opened.ours.facts.clone() };
+        self.report.notes.push("LOAD files were written again with the same content".into());
+        self.commit(opened, opened.ours.position, Merged::nothing(), Some(facts)).await
+    }
+
+    /// The LOAD files that were `read`, as they are now; their content must be what it was.
+    pub(super) async fn compared(&self, files: &[RawFile], read: &[LoadedFile]) -> Result<Vec<LoadedFile>> {
+        let mut load = read.to_vec();
         for file in files {
             let hash = reading::hash(self.job.raw.store.as_ref(), file).await.at(|| &file.shown)?;
-            let Some(known) = facts.load.iter_mut().find(|known| known.name == file.name) else { continue };
+            let Some(known) = load.iter_mut().find(|known| known.name == file.name) else { continue };
             if known.hash != hash {
                 return Err(next::load_changed(&file.name));
             }
             known.tag.clone_from(&file.tag);
         }
-        self.report.notes.push("LOAD files were written again with the same content".into());
-        self.commit(opened, opened.ours.position, Merged::nothing(), Some(facts)).await
+        Ok(load)
     }
 
     /// Takes the LOAD files as they are now as those that were read.

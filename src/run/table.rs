@@ -37,7 +37,7 @@ const RACES: u32 = 50;
 pub struct TableRun<'a> {
     pub(super) job: &'a Job,
     pub(super) engine: &'a Engine,
-    lake: &'a Lake,
+    pub(super) lake: &'a Lake,
     pub(super) name: TableName,
     pub(super) meant: TableJob,
     pub(super) wishes: Wishes,
@@ -104,15 +104,19 @@ impl<'a> TableRun<'a> {
         }
     }
 
-    async fn list(&mut self, from: Option<Stamp>) -> Result<Listing> {
+    pub(super) async fn list(&mut self, from: Option<Stamp>) -> Result<Listing> {
         let listing = listing::files(&self.job.raw, &self.job.settings.folders, &self.name, from).await?;
+        self.note_strangers(&listing);
+        Ok(listing)
+    }
+
+    pub(super) fn note_strangers(&mut self, listing: &Listing) {
         for stranger in &listing.strangers {
             let note = format!("{stranger} is not a name that DMS writes, so it is left alone");
             if !self.report.notes.contains(&note) {
                 self.report.notes.push(note);
             }
         }
-        Ok(listing)
     }
 
     /// Does what upkeep this run's commits have made due. What fails there is left for the next run: the rows are merged.
@@ -244,10 +248,7 @@ impl<'a> TableRun<'a> {
             self.wishes.reload = false;
             self.read(loaded.read.counts);
             self.report.load_files += load_files;
-            let older = next::older_than_the_load(listing).count();
-            if older > 0 {
-                self.report.notes.push(format!("{older} change files are older than the full load and are left out"));
-            }
+            self.note_older(listing);
             self.committed(version, position, counts);
         }
         Ok(outcome)
@@ -371,6 +372,13 @@ impl<'a> TableRun<'a> {
         self.report.zero_dates += counts.zero_dates;
     }
 
+    pub(super) fn note_older(&mut self, listing: &Listing) {
+        let older = next::older_than_the_load(listing).count();
+        if older > 0 {
+            self.report.notes.push(format!("{older} change files are older than the full load and are left out"));
+        }
+    }
+
     fn conclude(&mut self, opened: Option<&Opened>) {
         match opened {
             None => self.report.state = State::NoDataYet,
@@ -380,7 +388,7 @@ impl<'a> TableRun<'a> {
     }
 
     /// The schema that the rows of `files` allow, where the configuration says `"infer"`.
-    async fn infer(&mut self, files: &[RawFile]) -> Result<Option<TableSchema>> {
+    pub(super) async fn infer(&mut self, files: &[RawFile]) -> Result<Option<TableSchema>> {
         if !matches!(self.meant.schema, SchemaFrom::Infer) {
             return Ok(None);
         }
@@ -392,7 +400,7 @@ impl<'a> TableRun<'a> {
         Ok(Some(schema))
     }
 
-    fn defined(&self, opened: &Opened) -> Result<(Definition, Layout)> {
+    pub(super) fn defined(&self, opened: &Opened) -> Result<(Definition, Layout)> {
         let mut definition = self.meant.definition(&self.name, Some(&opened.ours.facts.schema))?;
         definition.key_is_primary = opened.ours.facts.key_is_primary;
         if let Some(least) = opened.ours.facts.least_fields {
@@ -420,7 +428,7 @@ impl<'a> TableRun<'a> {
         })
     }
 
-    fn reading(&self, definition: &Definition) -> Reading {
+    pub(super) fn reading(&self, definition: &Definition) -> Reading {
         Reading {
             table: self.name.clone(),
             store: Arc::clone(&self.job.raw.store),
@@ -448,6 +456,6 @@ async fn lost(outcome: Outcome, races: u32) -> Result<u32> {
 }
 
 /// A key that the source keeps unique may come twice in a load, since rows change while it runs; another may not.
-fn same_key(key_is_primary: bool) -> SameKey {
+pub(super) fn same_key(key_is_primary: bool) -> SameKey {
     if key_is_primary { SameKey::LaterStays } else { SameKey::Refuse }
 }

@@ -17,6 +17,7 @@ mod support;
 
 mod added_columns;
 mod bad_input;
+mod check;
 mod evolution;
 mod folders;
 mod journey;
@@ -24,6 +25,8 @@ mod kill;
 mod large_files;
 mod laws;
 mod load;
+mod plan;
+mod probe;
 mod races;
 mod settings;
 mod s3;

@@ -29,8 +29,8 @@ pub(super) fn read(text: &str) -> Meaning {
         Ok((schema, read)) => (Ok(schema), read),
         Err(reason) => (Err(reason), Reader::default()),
     };
-    let Reader { generated, chars, lobs, .. } = read;
-    Meaning::Create(CreateTable { schema, table, definition, generated, chars, lobs })
+    let Reader { generated, chars, lobs, cascades, .. } = read;
+    Meaning::Create(CreateTable { schema, table, definition, generated, chars, lobs, cascades })
 }
 
 /// Moves `rest` past `CREATE TABLE name` and gives the name.
@@ -80,6 +80,7 @@ struct Reader {
     generated: Vec<String>,
     chars: Vec<String>,
     lobs: Vec<String>,
+    cascades: Vec<String>,
 }
 
 impl Reader {
@@ -99,6 +100,10 @@ impl Reader {
     }
 
     fn clause(&mut self, mut clause: &[Token]) -> Result<(), String> {
+        if take_words(&mut clause, &["FOREIGN", "KEY"]) {
+            self.cascades.extend(cascading(clause).filter(|table| !self.cascades.contains(table)));
+            return Ok(());
+        }
         if !take_words(&mut clause, &["PRIMARY", "KEY"]) {
             return Ok(());
         }
@@ -167,6 +172,22 @@ impl Reader {
         let columns = std::mem::take(&mut self.columns);
         Ok((TableSchema { columns, primary_key: std::mem::take(&mut self.primary_key) }, self))
     }
+}
+
+/// The table that a foreign key refers to, if it changes rows of its own accord.
+fn cascading(clause: &[Token]) -> Option<String> {
+    let at = clause.iter().position(|token| is_word(Some(token), "REFERENCES"))? + 1;
+    let (first, rest) = (name_at(clause.get(at..)?)?, clause.get(at + 1..)?);
+    let table = match rest.first() {
+        Some(Token::Period) => format!("{first}.{}", name_at(&rest[1..])?),
+        _ => first.to_owned(),
+    };
+    let changes = |end: &[Token]| {
+        let mut action = end;
+        (take_words(&mut action, &["ON", "DELETE"]) || take_words(&mut action, &["ON", "UPDATE"]))
+            && (is_word(action.first(), "CASCADE") || is_word(action.first(), "SET"))
+    };
+    (0..rest.len()).any(|i| changes(&rest[i..])).then_some(table)
 }
 
 /// The tokens inside the parentheses that open `tokens`, and those after them.

@@ -73,6 +73,18 @@ fn columns_that_are_padded_and_columns_that_are_lobs_are_named() {
 }
 
 #[test]
+fn foreign_keys_that_change_rows_are_named() {
+    let dump = "CREATE TABLE t (a int, b int, c int, d int,
+        CONSTRAINT `x` FOREIGN KEY (`a`) REFERENCES `p` (`id`) ON DELETE CASCADE,
+        FOREIGN KEY fk (b) REFERENCES shop.q (id) ON DELETE NO ACTION ON UPDATE SET NULL,
+        CONSTRAINT FOREIGN KEY (c) REFERENCES r (id) ON DELETE RESTRICT,
+        FOREIGN KEY (d) REFERENCES p (id) ON UPDATE CASCADE)";
+    let tables = create_tables(dump.as_bytes()).unwrap();
+    assert_eq!(tell(&tables[0]), "t(a INT, b INT, c INT, d INT) []");
+    assert_eq!(tables[0].cascades, ["p", "shop.q"]);
+}
+
+#[test]
 fn use_names_the_schema_of_what_follows_and_a_qualified_name_wins() {
     check(
         "CREATE TABLE a (x int); CREATE DATABASE /*!32312 IF NOT EXISTS*/ `one`; USE `one`; CREATE TABLE b (x int);

@@ -1,5 +1,6 @@
 //! Where a task puts its change files: beside the full load, in folders of dates, or all tables' in one folder.
 
+use chrono::{Days, NaiveDate, Offset, TimeZone};
 use chrono_tz::Tz;
 
 use super::settings::{Member, SettingsError};
@@ -37,6 +38,19 @@ impl Folders {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// The zone of the times in names, if an hour comes twice there when its clocks are set back (as the rules of the
+    /// years around 2030 say).
+    pub fn zone_with_seasons(&self) -> Option<Tz> {
+        let day =
+            |day: u64| NaiveDate::from_ymd_opt(2025, 1, 1)?.and_hms_opt(0, 0, 0)?.checked_add_days(Days::new(day));
+        self.timezone.filter(|zone| {
+            let offset = |day| zone.offset_from_utc_datetime(&day).fix();
+            let mut offsets = (0..3653).step_by(10).filter_map(day).map(offset);
+            let first = offsets.next();
+            offsets.any(|offset| Some(offset) != first)
+        })
     }
 
     /// What the members mean together.
@@ -98,6 +112,16 @@ mod tests {
     #[test]
     fn a_zone_without_folders_of_dates_means_nothing() {
         assert_eq!(parsed(r#"{"DatePartitionEnabled": false, "DatePartitionTimezone": "Asia/Tokyo"}"#).timezone, None);
+    }
+
+    #[test]
+    fn some_zones_set_their_clocks_back() {
+        let seasons = |zone: &str| {
+            let json = format!(r#"{{"DatePartitionEnabled": true, "DatePartitionTimezone": "{zone}"}}"#);
+            parsed(&json).zone_with_seasons().is_some()
+        };
+        assert!(seasons("Europe/Berlin") && seasons("America/New_York") && seasons("Australia/Lord_Howe"));
+        assert!(!seasons("UTC") && !seasons("Etc/GMT+5") && !seasons("Asia/Tokyo"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod bin;
 pub mod dms;
+pub mod lenient;
 pub mod minio;
 pub mod model;
 pub mod random;

@@ -9,6 +9,7 @@ use object_store::aws::AmazonS3;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use tempfile::TempDir;
@@ -45,6 +46,11 @@ impl Site {
         Self::on(Store::S3 { client: Arc::new(minio::server().client(&bucket)), bucket })
     }
 
+    /// Puts the lake of a declared site elsewhere.
+    pub fn move_lake(&self, url: &str) {
+        self.edit("lakemerge.toml", &format!("url = \"{}\"", self.url(&self.lake)), &format!("url = \"{url}\""));
+    }
+
     fn on(store: Store) -> Self {
         Self {
             dir: TempDir::new().expect("no temporary folder"),
@@ -73,7 +79,7 @@ impl Site {
             self.url(&self.lake),
             self.run_config
         );
-        let mut schemas = std::collections::BTreeMap::<String, String>::new();
+        let mut schemas = BTreeMap::<String, String>::new();
         for table in tables {
             config += &table.config();
             *schemas.entry(table.schema_file()).or_default() += &table.create_table();
@@ -228,6 +234,24 @@ impl Site {
         (outcome, report)
     }
 
+    /// `plan --format json`, which must end with `code`.
+    #[track_caller]
+    pub fn plan_exits(&self, code: i32, args: &[&str]) -> Report {
+        let outcome = self.command(&[&["plan", "--format", "json"], args].concat()).exits(code);
+        let json: Value = serde_json::from_str(&outcome.stdout).unwrap_or_else(|e| panic!("no JSON ({e}): {outcome}"));
+        assert_eq!((&json["schema"], &json["command"], &json["exit_code"]), (&1.into(), &"plan".into(), &code.into()));
+        Report(json)
+    }
+
+    /// The findings of `check --format json`, which must end with `code`.
+    #[track_caller]
+    pub fn check_exits(&self, code: i32) -> Vec<Value> {
+        let outcome = self.command(&["check", "--format", "json"]).exits(code);
+        let json: Value = serde_json::from_str(&outcome.stdout).unwrap_or_else(|e| panic!("no JSON ({e}): {outcome}"));
+        assert_eq!((&json["schema"], &json["command"], &json["exit_code"]), (&1.into(), &"check".into(), &code.into()));
+        json["findings"].as_array().unwrap_or_else(|| panic!("no findings: {outcome}")).clone()
+    }
+
     /// The rows of `query SQL --format json`.
     #[track_caller]
     pub fn query(&self, sql: &str) -> Vec<Value> {
@@ -272,6 +296,25 @@ impl Site {
         names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).max()
     }
 
+    /// Every file of the lake with its bytes.
+    pub fn lake_files(&self) -> BTreeMap<String, Vec<u8>> {
+        match &self.store {
+            Store::Local(root) => {
+                let mut files = BTreeMap::new();
+                read_files(&root.path().join(&self.lake), &mut files);
+                files
+            }
+            Store::S3 { client, .. } => {
+                let folder = Key::from(self.lake.as_str());
+                let objects = client.list(Some(&folder)).and_then(|object| async move {
+                    let bytes = client.get(&object.location).await?.bytes().await?;
+                    Ok((object.location.to_string(), bytes.to_vec()))
+                });
+                RUNTIME.block_on(objects.try_collect()).expect("the bucket cannot be read")
+            }
+        }
+    }
+
     /// The Parquet files below the table, live or not.
     pub fn data_files(&self, table: &Table) -> usize {
         let files = self.list(&format!("{}/{}", self.lake, table.folder()));
@@ -307,11 +350,22 @@ fn file_names(folder: &Path) -> Vec<String> {
     names
 }
 
+fn read_files(folder: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.expect("the folder can be read").path();
+        if path.is_dir() {
+            read_files(&path, files);
+        } else {
+            files.insert(path.display().to_string(), std::fs::read(&path).expect("the file can be read"));
+        }
+    }
+}
+
 fn find_table(json: &Value, name: &str) -> Option<Value> {
     json["tables"].as_array()?.iter().find(|table| table["table"] == name).cloned()
 }
 
-/// What `run --report` wrote.
+/// What `run --report` wrote, or `plan` said.
 #[derive(Debug)]
 pub struct Report(pub Value);
 
