@@ -9,6 +9,7 @@ use crate::support::model::{Model, assert_same};
 use crate::support::random::{Random, seeds};
 use crate::support::readers;
 use crate::support::site::Site;
+use crate::support::table::equals;
 use crate::support::workload::Workload;
 use serde_json::Value;
 
@@ -133,6 +134,7 @@ impl Case {
         assert_eq!(rows, self.model.rows().len() as u64, "{what}");
         assert!(!in_one_batch || report["commits"] == self.commits, "not {} commits: {what}", self.commits);
         self.nothing_is_left_to_do();
+        self.a_row_is_found_by_its_key();
     }
 
     /// All that may change from run to run; true if all changes that are there make one batch.
@@ -180,6 +182,20 @@ impl Case {
         let report = self.site.run().table(table);
         assert_eq!((&report["read"], &report["commits"]), (&0.into(), &0.into()), "{report:#}");
         assert_eq!((self.site.version(table), self.site.data_files(table)), before, "{report:#}");
+    }
+
+    /// Here files and row groups are skipped by their bounds.
+    fn a_row_is_found_by_its_key(&mut self) {
+        let rows = self.model.rows();
+        if rows.is_empty() {
+            return;
+        }
+        let table = &self.workload.table;
+        let row = self.random.pick(&rows);
+        let in_key = table.columns.iter().zip(row).filter(|((name, _), _)| table.key.contains(name));
+        let conditions: Vec<_> = in_key.map(|((name, kind), value)| equals(name, kind, value.as_deref())).collect();
+        let condition = conditions.join(" AND ");
+        assert_same(&self.site.rows_where(table, &condition), std::slice::from_ref(row), &condition);
     }
 
     fn rows_by_status(&self) -> u64 {

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Expr, col, lit};
 use datafusion::prelude::SessionContext;
 use deltalake::kernel::StructType;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake::{DeltaTable, TableProperty};
+use deltalake::{DeltaResult, DeltaTable, TableProperty};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -59,7 +59,7 @@ impl PlainTable {
             // its writer rounds the bounds of wide decimals, and then its readers lose rows
             create.with_configuration_property(TableProperty::DataSkippingNumIndexedCols, Some("0")).await
         };
-        let delta = RUNTIME.block_on(create).expect("deltalake creates a table");
+        let delta = wait(create);
         Self { of: of.clone(), schema, delta, is_new: true, _folder: folder }
     }
 
@@ -69,20 +69,17 @@ impl PlainTable {
         let changes: Vec<_> = net.into_values().collect();
         let rows: Vec<_> = changes.iter().map(|change| &change.row).collect();
         let delta = self.delta.clone();
-        self.delta = if std::mem::take(&mut self.is_new) && changes.iter().all(|change| change.op != Op::Delete) {
-            RUNTIME.block_on(delta.write([self.batch(&rows)]).into_future()).expect("deltalake writes")
-        } else {
+        let is_first = std::mem::take(&mut self.is_new) && changes.iter().all(|change| change.op != Op::Delete);
+        self.delta = wait(async {
+            if is_first {
+                return delta.write([self.batch(&rows)]).await;
+            }
             let operations = changes.iter().map(|change| Some(change.op.letter())).collect::<StringArray>();
-            RUNTIME.block_on(self.merge(delta, self.batch(&rows), Arc::new(operations))).expect("deltalake merges")
-        };
+            self.merge(delta, self.batch(&rows), Arc::new(operations)).await
+        });
     }
 
-    async fn merge(
-        &self,
-        delta: DeltaTable,
-        rows: RecordBatch,
-        operations: ArrayRef,
-    ) -> deltalake::DeltaResult<DeltaTable> {
+    async fn merge(&self, delta: DeltaTable, rows: RecordBatch, operations: ArrayRef) -> DeltaResult<DeltaTable> {
         let mut columns: Vec<_> = rows
             .schema()
             .fields()
@@ -132,7 +129,7 @@ impl PlainTable {
             session.register_table("t", self.delta.table_provider().await?)?;
             session.sql("SELECT * FROM t").await?.collect().await.map_err(deltalake::DeltaTableError::from)
         };
-        let batches = RUNTIME.block_on(read).expect("deltalake reads");
+        let batches = wait(read);
         let mut rows = vec![];
         for batch in batches {
             let columns: Vec<_> = (0..self.schema.fields().len())
@@ -143,6 +140,15 @@ impl PlainTable {
         rows.sort();
         rows
     }
+}
+
+/// What deltalake comes to. Its plans of wide tables are deeper than the stack of a test.
+fn wait<T: Send>(work: impl Future<Output = DeltaResult<T>> + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(64 << 20);
+        let waiting = thread.spawn_scoped(scope, || RUNTIME.block_on(work)).expect("a thread");
+        waiting.join().expect("deltalake does not panic").expect("deltalake does its work")
+    })
 }
 
 fn texts(values: &ArrayRef, kind: &str) -> Vec<Option<String>> {

@@ -124,31 +124,28 @@ impl Kind {
 
     /// Values of which rounding, cutting or folding would make one.
     pub fn neighbours(self, count: usize, random: &mut Random) -> Vec<String> {
-        let (wide, shared) = (i128::try_from(count).expect("a small number"), random.percent(50));
-        let prefix = *random.pick(&["", "a", "Ä ", "\u{10FFFF}"]);
-        let ff = "ff".repeat(70);
+        let alike = random.percent(50);
         match self {
             Self::Text(_) if random.percent(30) => WORDS.iter().take(count).map(|word| (*word).to_owned()).collect(),
             Self::Text(_) => {
-                let prefix = prefix.repeat(if shared { 70 } else { 1 });
+                let prefix = random.pick(&["", "a", "Ä ", "\u{10FFFF}"]).repeat(if alike { 70 } else { 1 });
                 (0..count).map(|i| format!("{prefix}{i}")).collect()
             }
-            // few bytes before many zeros, or the other way round
-            Self::Binary(bytes) => (0..count)
-                .map(|i| format!("{:0width$x}", i, width = 2 * bytes.min(4)))
-                .map(|hex| hex[hex.len().saturating_sub(2 * bytes)..].to_owned())
-                .map(|hex| {
-                    if shared {
-                        format!("{hex:0<width$}", width = 2 * bytes)
-                    } else {
-                        format!("{hex:0>width$}", width = 2 * bytes)
-                    }
-                })
-                .collect(),
-            Self::Bytes(_) => (0..count).map(|i| format!("{}{i:04x}", if shared { &ff } else { "" })).collect(),
+            Self::Binary(bytes) => {
+                let digits = 2 * bytes;
+                let zeros = "00".repeat(bytes);
+                let ends_with_zeros = |i: usize| format!("{:02x}{:02x}{zeros}", i % 256, i / 256);
+                let hex = |i: usize| if alike { ends_with_zeros(i) } else { format!("{i:0digits$x}") };
+                (0..count).map(|i| hex(i)[..digits].to_owned()).collect()
+            }
+            Self::Bytes(_) => {
+                let prefix = "ff".repeat(if alike { 70 } else { 0 });
+                (0..count).map(|i| format!("{prefix}{i:04x}")).collect()
+            }
             _ => {
                 let (least, most) = self.range();
                 let anywhere = random.between(least, most);
+                let wide = i128::try_from(count).expect("a small number");
                 let first = *random.pick(&[least, most - wide + 1, -1, (1 << 53) - 1, anywhere]);
                 let first = first.min(most - wide + 1).max(least);
                 (first..first + wide).filter(|units| *units <= most).map(|units| self.written(units)).collect()

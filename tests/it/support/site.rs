@@ -212,9 +212,15 @@ impl Site {
     /// All rows of a table as `query` gives them, sorted, in the one form of each type.
     #[track_caller]
     pub fn rows(&self, table: &Table) -> Vec<Row> {
+        self.rows_where(table, "true")
+    }
+
+    /// The rows of which an SQL condition is true.
+    #[track_caller]
+    pub fn rows_where(&self, table: &Table, condition: &str) -> Vec<Row> {
         let columns = table.lake_columns();
         let value = |row: &Value, (name, kind): &(String, String)| canonical(row[name].as_str()?, kind);
-        let rows = self.query(&table.select());
+        let rows = self.query(&format!("{} WHERE {condition}", table.select()));
         let row = |row: &Value| columns.iter().map(|column| value(row, column)).collect();
         let mut rows: Vec<Row> = rows.iter().map(row).collect();
         rows.sort();

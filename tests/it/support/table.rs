@@ -154,6 +154,26 @@ fn is_binary(kind: &str) -> bool {
     kind.contains("binary") || kind.contains("blob") || kind.starts_with("bit(64)")
 }
 
+/// `name = value` in SQL, for a value in the one form of its type.
+pub fn equals(name: &str, kind: &str, value: Option<&str>) -> String {
+    let Some(value) = value else { return format!("\"{name}\" IS NULL") };
+    let literal = match kind.split([' ', '(']).next().expect("a type") {
+        _ if is_binary(kind) => format!("X'{value}'"),
+        "date" => format!("DATE '{value}'"),
+        "datetime" | "timestamp" => format!("TIMESTAMP '{value}'"),
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "year" | "bit" => value.to_owned(),
+        "decimal" if is_number(kind) => value.to_owned(),
+        _ => format!("'{}'", value.replace('\'', "''")),
+    };
+    format!("\"{name}\" = {literal}")
+}
+
+/// True for a decimal that Delta has a type for.
+fn is_number(decimal: &str) -> bool {
+    let precision = decimal.trim_start_matches("decimal(").split(',').next();
+    precision.and_then(|text| text.parse().ok()).is_some_and(|precision: u32| precision <= 38)
+}
+
 /// What DMS writes or an engine gives for a value, in the one form of its type; `None` for a zero date, which is NULL.
 pub fn canonical(text: &str, kind: &str) -> Option<String> {
     if kind.starts_with("date") || kind.starts_with("timestamp") {
