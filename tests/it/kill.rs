@@ -1,5 +1,6 @@
 //! Killed anywhere and run again is the same as never killed.
 
+use crate::support::dms::Settings;
 use crate::support::model::assert_same;
 use crate::support::random::Random;
 use crate::support::site::Site;
@@ -14,8 +15,9 @@ const KILLS_PER_LAKE: u32 = 3;
 
 /// Two tables of one source, so that a run can be killed between their commits.
 fn workloads() -> [Workload; 2] {
-    let first = Workload::random(0);
-    let mut second = Workload::random_with(6, &first.settings);
+    let settings = Settings { null: Some("\\N".to_owned()), ..Settings::default() };
+    let first = Workload::small(0, &settings);
+    let mut second = Workload::small(4, &settings);
     second.table.name = "others".to_owned();
     [first, second]
 }

@@ -8,10 +8,9 @@ use crate::support::table::{NULL, Table, row};
 use crate::support::workload::{Workload, stamp};
 
 #[test]
-fn the_same_holds_in_a_bucket() {
-    let workload = Workload::random(0);
-    let mut site = Site::s3();
-    site.settings = workload.settings.clone();
+fn a_bucket_holds_what_the_changes_make_one_by_one() {
+    let site = Site::s3();
+    let workload = Workload::small(0, &site.settings);
     site.declare(&[&workload.table]);
     workload.write_load(&site);
     for (stamp, changes) in &workload.files {

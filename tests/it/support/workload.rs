@@ -27,20 +27,20 @@ impl Workload {
     pub fn random(seed: u64) -> Self {
         let random = &mut Random::seeded(seed);
         let settings = settings(random);
-        Self::made(settings, random)
+        let keys = *random.pick(&[3, 40, 40, 40, 400, 2000]);
+        Self::made(settings, keys, random)
     }
 
-    /// With files of these settings.
-    pub fn random_with(seed: u64, settings: &Settings) -> Self {
-        Self::made(settings.clone(), &mut Random::seeded(seed))
+    /// One of 40 keys, in files of these settings.
+    pub fn small(seed: u64, settings: &Settings) -> Self {
+        Self::made(settings.clone(), 40, &mut Random::seeded(seed))
     }
 
-    fn made(settings: Settings, random: &mut Random) -> Self {
+    fn made(settings: Settings, keys: usize, random: &mut Random) -> Self {
         let columns = columns(random);
         let table = table(&columns, random);
         let mut maker = Maker { kinds: columns.iter().map(|column| column.kind).collect(), table, settings, random };
-        let count = *maker.random.pick(&[3, 40, 40, 40, 400, 2000]);
-        let keys = maker.keys(count);
+        let keys = maker.keys(keys);
         let load = maker.load(&keys);
         let number = maker.random.below(8) + u64::from(load.is_empty());
         let files = (0..number).map(|number| (stamp(u32::try_from(number).unwrap()), maker.changes(&keys))).collect();
