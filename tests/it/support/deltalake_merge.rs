@@ -21,7 +21,8 @@ use url::Url;
 /// The operation of a net change.
 const OPERATION: &str = "operation";
 
-/// Its columns are called `c0`, `c1`, … since MERGE folds the case of names.
+/// Its columns are called `c0`, `c1`, … since MERGE folds the case of names. It has no partitions: which rows there are does
+/// not depend on them, and MERGE takes its time with many.
 pub struct PlainTable {
     of: Table,
     schema: SchemaRef,
@@ -50,12 +51,10 @@ impl PlainTable {
             of.columns.iter().enumerate().map(|(i, (_, kind))| Field::new(format!("c{i}"), data_type(kind), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let columns: StructType = schema.as_ref().try_into_kernel().expect("a Delta schema");
-        let partition_by = of.columns.iter().enumerate().filter(|(_, (name, _))| of.partition_by.contains(name));
         let create = async {
             let url = Url::from_directory_path(folder.path()).expect("a folder");
             let table = DeltaTable::try_from_url(url).await?;
             let create = table.create().with_columns(columns.fields().cloned());
-            let create = create.with_partition_columns(partition_by.map(|(i, _)| format!("c{i}")));
             // its writer rounds the bounds of wide decimals, and then its readers lose rows
             create.with_configuration_property(TableProperty::DataSkippingNumIndexedCols, Some("0")).await
         };

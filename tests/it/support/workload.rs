@@ -6,7 +6,7 @@ use super::model::Model;
 use super::random::Random;
 use super::site::Site;
 use super::table::{Row, Table};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub struct Workload {
     pub table: Table,
@@ -39,7 +39,9 @@ impl Workload {
     fn made(settings: Settings, keys: usize, random: &mut Random) -> Self {
         let columns = columns(random);
         let table = table(&columns, random);
-        let mut maker = Maker { kinds: columns.iter().map(|column| column.kind).collect(), table, settings, random };
+        let kinds = columns.iter().map(|column| column.kind).collect();
+        let mut maker = Maker { kinds, table, partitions: BTreeMap::new(), settings, random };
+        maker.choose_partitions();
         let keys = maker.keys(keys);
         let load = maker.load(&keys);
         let number = maker.random.below(8) + u64::from(load.is_empty());
@@ -120,7 +122,9 @@ fn table(columns: &[Column], random: &mut Random) -> Table {
     let may_be_primary = columns.iter().all(|column| column.not_null || !column.in_key);
     table = if may_be_primary && random.percent(80) { table.primary_key(&key) } else { table.configured_key(&key) };
     if random.percent(35) {
-        let mut names: Vec<_> = columns.iter().filter(|c| c.kind.partitions()).map(|column| column.name).collect();
+        // a key of few values has few rows
+        let may = |column: &&Column| column.kind.partitions() && (key.len() > 1 || !column.in_key);
+        let mut names: Vec<_> = columns.iter().filter(may).map(|column| column.name).collect();
         random.shuffle(&mut names);
         names.truncate((1 + random.index(2)).min(columns.len() - 1));
         table = table.partitioned_by(&names);
@@ -141,11 +145,27 @@ fn table(columns: &[Column], random: &mut Random) -> Table {
 struct Maker<'a> {
     table: Table,
     kinds: Vec<Kind>,
+    /// The few values of each column that the table is partitioned by.
+    partitions: BTreeMap<usize, Vec<Option<String>>>,
     settings: Settings,
     random: &'a mut Random,
 }
 
 impl Maker<'_> {
+    /// Few, since each is a folder with files of its own.
+    fn choose_partitions(&mut self) {
+        let columns: Vec<_> = (0..self.kinds.len()).filter(|&i| self.is_in_partition(i)).collect();
+        for column in columns {
+            let mut values = self.kinds[column].neighbours(2, self.random);
+            values.extend((0..3).map(|_| self.kinds[column].value(self.random)));
+            // in a key a zero date stops the table
+            values.retain(|value| value != "0000-00-00" || !self.is_key(column));
+            let null = (!self.is_not_null(column)).then_some(None);
+            let values = values.into_iter().map(|value| self.meaning(column, value)).chain(null).collect();
+            self.partitions.insert(column, values);
+        }
+    }
+
     /// Up to `count` keys, in rows that hold nothing else.
     fn keys(&mut self, count: usize) -> Vec<Row> {
         let in_key: Vec<_> = (0..self.kinds.len()).filter(|&i| self.is_key(i)).collect();
@@ -168,6 +188,9 @@ impl Maker<'_> {
     }
 
     fn pool(&mut self, column: usize, count: usize) -> Vec<Option<String>> {
+        if let Some(values) = self.partitions.get(&column) {
+            return values.clone();
+        }
         let values = self.kinds[column].neighbours(count, self.random);
         let null = (!self.is_not_null(column)).then_some(None);
         let values = values.into_iter().map(|value| self.meaning(column, value));
@@ -179,6 +202,10 @@ impl Maker<'_> {
         self.table.key.contains(&self.table.columns[column].0)
     }
 
+    fn is_in_partition(&self, column: usize) -> bool {
+        self.table.partition_by.contains(&self.table.columns[column].0)
+    }
+
     fn is_not_null(&self, column: usize) -> bool {
         self.table.columns[column].1.ends_with("NOT NULL")
     }
@@ -186,9 +213,7 @@ impl Maker<'_> {
     /// What is read of a value: the file cannot tell some from NULL, and a partition has no empty text and none that is
     /// too long for the name of a folder.
     fn meaning(&self, column: usize, mut value: String) -> Option<String> {
-        if self.table.partition_by.contains(&self.table.columns[column].0)
-            && matches!(self.kinds[column], Kind::Text(_))
-        {
+        if self.is_in_partition(column) && matches!(self.kinds[column], Kind::Text(_)) {
             value = if value.is_empty() { "filled".to_owned() } else { value.chars().rev().take(20).collect() };
         }
         let null = self.settings.null.as_deref().unwrap_or_default();
@@ -239,6 +264,9 @@ impl Maker<'_> {
     }
 
     fn value(&mut self, column: usize) -> Option<String> {
+        if let Some(values) = self.partitions.get(&column) {
+            return self.random.pick(values).clone();
+        }
         if !self.is_not_null(column) && self.random.percent(15) {
             return None;
         }
