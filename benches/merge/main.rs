@@ -2,7 +2,7 @@
 //! and lakemerge alone.
 //!
 //! ```text
-//! cargo bench --bench merge                                 the compared scenarios, queries and idle tables
+//! cargo bench --bench merge                                 the compared scenarios, queries, idle tables and long logs
 //! cargo bench --bench merge -- uniform newest --rows 1000000
 //! cargo bench --bench merge -- --large --long --record      everything, written to benches/RESULTS.md
 //! ```
@@ -11,8 +11,8 @@
 //! once in `${LAKEMERGE_BENCH_DIR:-<tmp>/lakemerge-bench}` (5 GB for 10 million rows). A measured run works on a
 //! [`fresh copy`](site::fresh_copy) of a table: [`site`] is the place of a run of lakemerge, [`theirs`] is the other
 //! side, [`process`] takes the time and the peak memory of both. [`compare`] runs pairs of both and checks after every
-//! run that the table holds what it must ([`state`]); [`queries`] and [`alone`] measure lakemerge by itself; [`report`]
-//! prints.
+//! run that the table holds what it must ([`state`]); [`queries`] and [`alone`] measure lakemerge by itself,
+//! [`commits`] what a long log costs; [`report`] prints.
 //!
 //! What favours whom: both sides are whole processes on a warm page cache. lakemerge starts from the change file as DMS
 //! writes it, and so also cuts, types and nets it. deltalake starts from the net changes, ready in a Parquet file.
@@ -29,6 +29,7 @@ mod state;
 mod compare;
 mod queries;
 mod alone;
+mod commits;
 mod report;
 
 use std::path::PathBuf;
@@ -46,7 +47,7 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench merge --")]
 struct Options {
-    /// Only these scenarios: uniform, newest, inserts, small, composite, again, query, idle, large, long
+    /// Only these scenarios: uniform, newest, inserts, small, composite, again, query, idle, commits, large, long
     scenarios: Vec<String>,
     /// Rows of the table
     #[arg(long, default_value_t = 10_000_000)]
@@ -79,14 +80,15 @@ impl Options {
     }
 }
 
-const SCENARIOS: [&str; 10] =
-    ["uniform", "newest", "inserts", "small", "composite", "again", "query", "idle", "large", "long"];
+const SCENARIOS: [&str; 11] =
+    ["uniform", "newest", "inserts", "small", "composite", "again", "query", "idle", "commits", "large", "long"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let ended = match arguments.split_first() {
         Some((first, rest)) if first == theirs::MERGE => theirs::merge(rest).await,
+        Some((first, rest)) if first == theirs::LOAD => theirs::load(rest).await,
         _ => benchmark(&Options::parse()).await,
     };
     match ended {
@@ -122,6 +124,11 @@ async fn benchmark(options: &Options) -> Result<()> {
     }
     if options.wants("idle") {
         alone::idle(&root, options.pairs, &mut report)?;
+    }
+    if options.wants("commits") {
+        let few = Data::new(&root, Kind::Orders, commits::ROWS);
+        commits::run(&few, options.pairs, &mut report).await?;
+        few.clear()?;
     }
     if options.wants("large") {
         let large = Data::new(&root, Kind::Orders, options.rows * 6);

@@ -79,7 +79,8 @@ pub fn point_seconds(site: &Site, rows: u64) -> Result<f64> {
     Ok(seconds(site, &QUESTIONS[0], rows)?.each)
 }
 
-fn point(random: u64, rows: u64) -> String {
+/// All columns of one row.
+pub fn point(random: u64, rows: u64) -> String {
     format!("SELECT * FROM bench.orders WHERE id = {}", random % rows)
 }
 

@@ -92,6 +92,16 @@ impl Site {
         measure(lakemerge(&self.folder, &["run", "--adopt", &name]))
     }
 
+    /// `lakemerge status`.
+    pub fn status(&self) -> Result<Measured> {
+        measure(lakemerge(&self.folder, &["status"]))
+    }
+
+    /// `lakemerge maintain`.
+    pub fn maintain(&self) -> Result<Measured> {
+        measure(lakemerge(&self.folder, &["maintain"]))
+    }
+
     /// `lakemerge query` of the statements, in one process.
     pub fn query(&self, statements: &[String]) -> Result<Measured> {
         fs::write(self.folder.join("query.sql"), statements.join(";\n"))?;

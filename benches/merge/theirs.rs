@@ -1,4 +1,4 @@
-//! The other side: the writer and the MERGE of the deltalake crate, the latter as a process of its own.
+//! The other side: the writer, the MERGE and the load of the deltalake crate, the latter two as processes of their own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,7 +24,24 @@ pub fn measure_merge(kind: Kind, folder: &Path, net: &Path) -> Result<Measured> 
     measure(command)
 }
 
-/// What that process does. The changes are read into memory first, so that deltalake knows their bounds and may skip
+/// The hidden first argument that makes this binary open a table and do nothing more: `LOAD TABLE`.
+pub const LOAD: &str = "load-by-deltalake";
+
+/// Loads the newest version of the table in `folder`, in a process of its own.
+pub fn measure_load(folder: &Path) -> Result<Measured> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(LOAD).arg(folder);
+    measure(command)
+}
+
+/// What that process does.
+pub async fn load(arguments: &[String]) -> Result<()> {
+    let [folder] = arguments else { return Err("expected TABLE".into()) };
+    let table = deltalake::open_table(url(&PathBuf::from(folder))?).await?;
+    if table.get_file_uris()?.next().is_none() { Err("the table has no files".into()) } else { Ok(()) }
+}
+
+/// What the process of [`MERGE`] does. The changes are read into memory first, so that deltalake knows their bounds and may skip
 /// files by them.
 pub async fn merge(arguments: &[String]) -> Result<()> {
     let [folder, net, key @ ..] = arguments else { return Err("expected TABLE NET-CHANGES KEY…".into()) };

@@ -1,150 +1,16 @@
-//! The design's laws, on random workloads against a model that shares no code with lakemerge.
+//! The design's laws, each on its smallest example; `properties` holds them on random tables.
 
 use crate::support::dms::{delete, insert, update};
 use crate::support::model::assert_same;
-use crate::support::random::Random;
 use crate::support::readers;
 use crate::support::site::Site;
 use crate::support::table::{NULL, Table, row};
 use crate::support::workload::{Workload, stamp};
 
-/// A site with the workload's tables declared, and no files yet.
-fn site_for(workload: &Workload, run_config: &str) -> Site {
-    let mut site = Site::local();
-    site.settings = workload.settings.clone();
-    site.run_config = run_config.to_owned();
-    site.declare(&[&workload.table]);
-    site
-}
-
 #[test]
-fn the_net_of_a_batch_equals_its_changes_one_by_one() {
-    let seeds = (0..12).chain([Random::fresh_seed("net")]);
-    for seed in seeds {
-        let workload = Workload::random(seed);
-        let site = site_for(&workload, "");
-        workload.write_load(&site);
-        for (stamp, changes) in &workload.files {
-            site.changes(&workload.table, stamp, changes);
-        }
-        let report = site.run().table(&workload.table);
-        assert_same(&site.rows(&workload.table), &workload.outcome(), &format!("seed {seed}"));
-        assert_eq!(report["read"], workload.records(), "seed {seed}: {report:#}");
-        let number = |name: &str| report[name].as_u64().unwrap();
-        let left = usize::try_from(number("inserted") - number("deleted")).unwrap();
-        assert_eq!(left, workload.outcome().len(), "seed {seed}: inserted - deleted is what is left: {report:#}");
-    }
-}
-
-#[test]
-fn a_batch_that_does_not_fit_the_memory_is_still_one_commit_with_the_same_rows() {
-    for seed in [0, 1, 2, 3, 4, 5, Random::fresh_seed("memory")] {
-        let workload = Workload::random(seed);
-        let mut site = site_for(&workload, "");
-        if seed.is_multiple_of(2) {
-            site.edit("lakemerge.toml", "[lake]\n", "[lake]\ntable_type = \"merge-on-read\"\n");
-        }
-        workload.write_load(&site);
-        site.run();
-        for (stamp, changes) in &workload.files {
-            site.changes(&workload.table, stamp, changes);
-        }
-        site.extra_env = vec![("LAKEMERGE_TEST_CHANGES_MEMORY".into(), "200".into())];
-        let report = site.run().table(&workload.table);
-        assert_eq!(report["commits"], 1, "seed {seed}: {report:#}");
-        assert_same(&site.rows(&workload.table), &workload.outcome(), &format!("seed {seed}"));
-        let number = |name: &str| report[name].as_u64().unwrap();
-        let skipped = report["skipped"].as_array().unwrap().iter().map(|s| s["rows"].as_u64().unwrap()).sum::<u64>();
-        let told = ["inserted", "updated", "deleted", "netted_away"].map(number).iter().sum::<u64>() + skipped;
-        assert_eq!(number("read"), told, "seed {seed}: {report:#}");
-    }
-}
-
-#[test]
-fn other_engines_read_the_same_rows() {
-    for seed in 0..6 {
-        let workload = Workload::random(seed);
-        let site = site_for(&workload, "");
-        workload.write_load(&site);
-        site.run();
-        for (stamp, changes) in &workload.files {
-            site.changes(&workload.table, stamp, changes);
-        }
-        site.run();
-        for (engine, rows) in readers::rows(&site, &workload.table) {
-            assert_same(&rows, &workload.outcome(), &format!("seed {seed}, read by {engine}"));
-        }
-    }
-}
-
-#[test]
-fn neither_arrival_nor_batch_size_nor_parallelism_changes_the_table() {
-    for seed in [0, 1, 2, 5, Random::fresh_seed("arrival")] {
-        let workload = Workload::random(seed);
-        for (run_config, shuffled) in [
-            ("batch_bytes = \"1KB\"\nparallelism = 1", false),
-            ("batch_bytes = \"1KB\"\nparallelism = \"auto\"", true),
-            ("batch_bytes = \"1GB\"\nparallelism = 4", true),
-        ] {
-            let site = site_for(&workload, run_config);
-            let mut files: Vec<_> = workload.files.iter().collect();
-            if shuffled {
-                Random::seeded(seed).shuffle(&mut files);
-                for (stamp, changes) in &files {
-                    site.changes(&workload.table, stamp, changes);
-                }
-                workload.write_load(&site);
-            } else {
-                workload.write_load(&site);
-                for (stamp, changes) in &files {
-                    site.changes(&workload.table, stamp, changes);
-                }
-            }
-            site.run();
-            assert_same(&site.rows(&workload.table), &workload.outcome(), &format!("seed {seed}, {run_config}"));
-        }
-    }
-}
-
-#[test]
-fn a_run_after_each_file_gives_what_one_run_gives() {
-    for seed in [0, 3, 4] {
-        let workload = Workload::random(seed);
-        let site = site_for(&workload, "");
-        workload.write_load(&site);
-        site.run();
-        for (stamp, changes) in &workload.files {
-            site.changes(&workload.table, stamp, changes);
-            let report = site.run().table(&workload.table);
-            assert_eq!((&report["position"], &report["commits"]), (&stamp.as_str().into(), &1.into()), "{report:#}");
-        }
-        assert_same(&site.rows(&workload.table), &workload.outcome(), &format!("seed {seed}"));
-    }
-}
-
-#[test]
-fn running_twice_is_running_once() {
-    for seed in [0, 1] {
-        let workload = Workload::random(seed);
-        let site = site_for(&workload, "");
-        workload.write_load(&site);
-        for (stamp, changes) in &workload.files {
-            site.changes(&workload.table, stamp, changes);
-        }
-        site.run();
-        let before = (site.version(&workload.table), site.data_files(&workload.table));
-        let report = site.run().table(&workload.table);
-        assert_eq!((site.version(&workload.table), site.data_files(&workload.table)), before);
-        assert_eq!((&report["state"], &report["read"]), (&"unchanged".into(), &0.into()));
-        assert_same(&site.rows(&workload.table), &workload.outcome(), &format!("seed {seed}"));
-    }
-}
-
-#[test]
-fn the_same_holds_in_a_bucket() {
-    let workload = Workload::random(0);
-    let mut site = Site::s3();
-    site.settings = workload.settings.clone();
+fn a_bucket_holds_what_the_changes_make_one_by_one() {
+    let site = Site::s3();
+    let workload = Workload::small(0, &site.settings);
     site.declare(&[&workload.table]);
     workload.write_load(&site);
     for (stamp, changes) in &workload.files {

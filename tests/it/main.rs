@@ -1,8 +1,8 @@
 //! The integration tests: they run the `lakemerge` binary as its users do, on folders and on a real S3 server.
 //!
 //! One binary, since each further one would link DataFusion once more. `journey` is the first five minutes;
-//! `laws`, `races` and `kill` hold the design's promises against an independent model ([`support::model`]);
-//! the rest is named after what it looks at. `./test` installs what they need.
+//! `properties`, `laws`, `races` and `kill` hold the design's promises against an independent model
+//! ([`support::model`]); the rest is named after what it looks at. `./test` installs what they need.
 
 #![allow(
     clippy::expect_used,
@@ -27,6 +27,7 @@ mod laws;
 mod load;
 mod plan;
 mod probe;
+mod properties;
 mod races;
 mod settings;
 mod s3;

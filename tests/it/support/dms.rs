@@ -12,7 +12,7 @@ pub enum Op {
 }
 
 impl Op {
-    fn letter(self) -> &'static str {
+    pub fn letter(self) -> &'static str {
         match self {
             Self::Insert => "I",
             Self::Update => "U",
@@ -120,16 +120,16 @@ impl Settings {
     pub fn load_file(&self, table: &Table, rows: &[Row]) -> Vec<u8> {
         let op = self.op_for_full_load.then_some("I");
         let mut text = self.header_line(table, self.op_for_full_load);
-        for row in rows {
-            text += &self.record(op, row);
+        for (record, row) in (1..).zip(rows) {
+            text += &self.record(record, op, row);
         }
         self.finish(text)
     }
 
     pub fn change_file(&self, table: &Table, changes: &[Change]) -> Vec<u8> {
         let mut text = self.header_line(table, true);
-        for change in changes {
-            text += &self.record(Some(change.op.letter()), &change.row);
+        for (record, change) in (1..).zip(changes) {
+            text += &self.record(record, Some(change.op.letter()), &change.row);
         }
         self.finish(text)
     }
@@ -143,12 +143,15 @@ impl Settings {
         names.join(&self.delimiter) + &self.row_delimiter
     }
 
-    fn record(&self, op: Option<&str>, row: &Row) -> String {
-        // The stamp of a row decides nothing, so any will do; DMS gives whole transactions the same one.
-        let stamp = self.timestamp_column.as_ref().map(|_| "2024-02-29 23:59:59.000000".to_owned());
-        let fields = op.map(str::to_owned).into_iter().chain(stamp);
+    fn record(&self, number: u32, op: Option<&str>, row: &Row) -> String {
+        let fields = op.map(str::to_owned).into_iter().chain(self.commit_time(number));
         let fields: Vec<_> = fields.chain(row.iter().map(|value| self.field(value.as_deref()))).collect();
         fields.join(&self.delimiter) + &self.row_delimiter
+    }
+
+    /// When the change of a record was committed, where the files say it. It decides nothing, so any will do.
+    pub fn commit_time(&self, record: u32) -> Option<String> {
+        self.timestamp_column.as_ref().map(|_| format!("2024-02-29 23:59:{:02}.000000", record % 60))
     }
 
     /// Quoted exactly when it must be: when it holds the delimiter, a quote or a line break.

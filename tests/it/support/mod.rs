@@ -1,8 +1,10 @@
 //! What the tests stand on: the binary, an S3 server, files as DMS writes them, a model, and other engines to read with.
 
 pub mod bin;
+pub mod deltalake_merge;
 pub mod dms;
 pub mod lenient;
+pub mod kinds;
 pub mod minio;
 pub mod model;
 pub mod random;

@@ -22,7 +22,8 @@ pub fn compact(site: &Site, table: &Table) {
 }
 
 fn names(table: &Table) -> String {
-    serde_json::to_string(&table.column_names()).expect("names are text")
+    let names: Vec<_> = table.lake_columns().into_iter().map(|(name, _)| name).collect();
+    serde_json::to_string(&names).expect("names are text")
 }
 
 /// `args` without the table's URI, which comes second.
@@ -48,9 +49,9 @@ fn parse(table: &Table, json: &serde_json::Value) -> BTreeMap<String, Vec<Row>> 
 }
 
 fn engine_rows(table: &Table, rows: &serde_json::Value) -> Vec<Row> {
-    let value =
-        |(value, (_, kind)): (&serde_json::Value, &(String, String))| value.as_str().map(|text| canonical(text, kind));
-    let row = |row: &serde_json::Value| row.as_array().expect("a row").iter().zip(&table.columns).map(value).collect();
+    let columns = table.lake_columns();
+    let value = |(value, (_, kind)): (&serde_json::Value, &(String, String))| canonical(value.as_str()?, kind);
+    let row = |row: &serde_json::Value| row.as_array().expect("a row").iter().zip(&columns).map(value).collect();
     let mut rows: Vec<Row> = rows.as_array().expect("rows").iter().map(row).collect();
     rows.sort();
     rows

@@ -15,7 +15,7 @@ use std::sync::{Arc, LazyLock};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("no tokio runtime"));
+pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("no tokio runtime"));
 
 /// Where source and lake lie.
 #[derive(Clone)]
@@ -270,9 +270,16 @@ impl Site {
     /// All rows of a table as `query` gives them, sorted, in the one form of each type.
     #[track_caller]
     pub fn rows(&self, table: &Table) -> Vec<Row> {
-        let value = |row: &Value, (name, kind): &(String, String)| row[name].as_str().map(|text| canonical(text, kind));
-        let rows = self.query(&table.select());
-        let row = |row: &Value| table.columns.iter().map(|column| value(row, column)).collect();
+        self.rows_where(table, "true")
+    }
+
+    /// The rows of which an SQL condition is true.
+    #[track_caller]
+    pub fn rows_where(&self, table: &Table, condition: &str) -> Vec<Row> {
+        let columns = table.lake_columns();
+        let value = |row: &Value, (name, kind): &(String, String)| canonical(row[name].as_str()?, kind);
+        let rows = self.query(&format!("{} WHERE {condition}", table.select()));
+        let row = |row: &Value| columns.iter().map(|column| value(row, column)).collect();
         let mut rows: Vec<Row> = rows.iter().map(row).collect();
         rows.sort();
         rows

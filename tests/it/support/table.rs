@@ -23,6 +23,12 @@ pub struct Table {
     /// The key stands in CREATE TABLE as PRIMARY KEY, not in the configuration.
     pub key_is_primary: bool,
     pub partition_by: Vec<String>,
+    /// Deleted rows stay.
+    pub soft_delete: bool,
+    /// Any of `_op`, `_commit_ts` and `_position`.
+    pub metadata_columns: Vec<String>,
+    /// Further lines of its `[[table]]`.
+    pub options: String,
 }
 
 impl Table {
@@ -36,6 +42,9 @@ impl Table {
             key: vec![columns[0].0.to_owned()],
             key_is_primary: true,
             partition_by: vec![],
+            soft_delete: false,
+            metadata_columns: vec![],
+            options: String::new(),
         }
     }
 
@@ -71,6 +80,18 @@ impl Table {
         self.columns.iter().map(|(name, _)| name.as_str()).collect()
     }
 
+    /// The columns of the table in the lake: the source's, then those that lakemerge adds.
+    pub fn lake_columns(&self) -> Vec<(String, String)> {
+        let deleted = self.soft_delete.then_some("_deleted");
+        let added = deleted.into_iter().chain(self.metadata_columns.iter().map(String::as_str));
+        let kind = |name: &str| match name {
+            "_deleted" => "bit(1)",
+            "_commit_ts" => "timestamp(6)",
+            _ => "text",
+        };
+        self.columns.iter().cloned().chain(added.map(|name| (name.to_owned(), kind(name).to_owned()))).collect()
+    }
+
     pub fn key_of(&self, row: &Row) -> Row {
         let position =
             |name: &String| self.columns.iter().position(|(column, _)| column == name).expect("a key column");
@@ -101,7 +122,13 @@ impl Table {
         if !self.partition_by.is_empty() {
             text += &format!("partition_by = {:?}\n", self.partition_by);
         }
-        text
+        if self.soft_delete {
+            text += "delete = \"soft\"\n";
+        }
+        if !self.metadata_columns.is_empty() {
+            text += &format!("metadata_columns = {:?}\n", self.metadata_columns);
+        }
+        text + &self.options
     }
 
     pub fn schema_file(&self) -> String {
@@ -110,7 +137,7 @@ impl Table {
 
     /// A query for all rows, every value as text.
     pub fn select(&self) -> String {
-        let columns: Vec<_> = self.columns.iter().map(|(name, kind)| as_text(name, kind)).collect();
+        let columns: Vec<_> = self.lake_columns().iter().map(|(name, kind)| as_text(name, kind)).collect();
         format!("SELECT {} FROM \"{}\".\"{}\"", columns.join(", "), self.schema, self.name)
     }
 }
@@ -124,14 +151,47 @@ fn as_text(name: &str, kind: &str) -> String {
 }
 
 fn is_binary(kind: &str) -> bool {
-    kind.contains("binary") || kind.contains("blob")
+    kind.contains("binary") || kind.contains("blob") || kind.starts_with("bit(64)")
 }
 
-/// What an engine gives for a value, in the one form of its type.
-pub fn canonical(text: &str, kind: &str) -> String {
-    if !kind.starts_with("datetime") && !kind.starts_with("timestamp") {
-        return text.to_owned();
+/// `name = value` in SQL, for a value in the one form of its type.
+pub fn equals(name: &str, kind: &str, value: Option<&str>) -> String {
+    let Some(value) = value else { return format!("\"{name}\" IS NULL") };
+    let literal = match kind.split([' ', '(']).next().expect("a type") {
+        _ if is_binary(kind) => format!("X'{value}'"),
+        "date" => format!("DATE '{value}'"),
+        "datetime" | "timestamp" => format!("TIMESTAMP '{value}'"),
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "year" | "bit" => value.to_owned(),
+        "decimal" if is_number(kind) => value.to_owned(),
+        _ => format!("'{}'", value.replace('\'', "''")),
+    };
+    format!("\"{name}\" = {literal}")
+}
+
+/// True for a decimal that Delta has a type for.
+fn is_number(decimal: &str) -> bool {
+    let precision = decimal.trim_start_matches("decimal(").split(',').next();
+    precision.and_then(|text| text.parse().ok()).is_some_and(|precision: u32| precision <= 38)
+}
+
+/// What DMS writes or an engine gives for a value, in the one form of its type; `None` for a zero date, which is NULL.
+pub fn canonical(text: &str, kind: &str) -> Option<String> {
+    if kind.starts_with("date") || kind.starts_with("timestamp") {
+        return (!text.starts_with("0000-00-00"))
+            .then(|| if kind.starts_with("date ") || kind == "date" { text.to_owned() } else { moment(text) });
     }
+    let bits = || text.strip_prefix("0x").map(|hex| u64::from_str_radix(hex, 16).expect("hexadecimal digits"));
+    Some(match kind.split([' ', '(']).next().expect("a type") {
+        "float" => text.parse::<f32>().map_or_else(|e| panic!("{text}: {e}"), |value| format!("{value:?}")),
+        "double" => text.parse::<f64>().map_or_else(|e| panic!("{text}: {e}"), |value| format!("{value:?}")),
+        "bit" if kind.starts_with("bit(1)") => (matches!(text, "1" | "true")).to_string(),
+        "bit" if kind.starts_with("bit(64)") => bits().map_or_else(|| text.to_owned(), |bits| format!("{bits:016x}")),
+        "bit" => bits().map_or_else(|| text.to_owned(), |bits| bits.to_string()),
+        _ => text.to_owned(),
+    })
+}
+
+fn moment(text: &str) -> String {
     let text = text.trim_end_matches('Z').replace('T', " ");
     let (seconds, fraction) = text.split_once('.').unwrap_or((&text, ""));
     format!("{seconds}.{fraction:0<6}")
