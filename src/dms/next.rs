@@ -3,7 +3,7 @@
 //! No I/O and no clock: after each commit the same question is asked again, so that a run that was cut off, one that
 //! lost a race and one that was never disturbed all take the same way.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use lakemerge_source::position::Stamp;
 
@@ -24,7 +24,10 @@ pub struct Wishes {
     pub until: Option<Stamp>,
     /// Replace the table by the load that is there now.
     pub reload: bool,
+    /// Merge late files, with all that are merged after them, in their order.
     pub include_late: bool,
+    /// The same for merged files, as they are [shown](RawFile::shown): what was wrong with them may be mended.
+    pub again: BTreeSet<String>,
     pub load_complete: bool,
     pub on_vanished: OnVanished,
     /// Late files are looked for among those that are older than the position by so many seconds at most.
@@ -286,7 +289,8 @@ fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> R
         |file: &RawFile| !listing.times_mean_nothing && position.listed > 0 && file.modified > position.listed;
     let is_other =
         |file: &RawFile| stamp(file) == position.changes && position.last != 0 && listing.trace(file) != position.last;
-    let late: Vec<_> = before.into_iter().filter(|file| is_late(file) || is_other(file)).collect();
+    let is_again = |file: &RawFile| wishes.again.contains(&file.shown);
+    let late: Vec<_> = before.into_iter().filter(|file| is_late(file) || is_other(file) || is_again(file)).collect();
     if late.is_empty() {
         dated(listing, position.changes)?;
         return Ok(first_batch(after, wishes.batch_bytes));
@@ -294,18 +298,37 @@ fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> R
     if !wishes.include_late {
         return Err(Error::definite(match late.iter().find(|file| is_other(file)) {
             Some(file) => format!(
-                "{} is another file than the one that was merged under this name; --include-late merges it now, over what \
-                 was merged",
+                "{} is another file than the one that was merged under this name; --include-late merges it again",
                 file.name
             ),
             None => format!(
-                "{} came late: older by name than changes that are already merged; --include-late merges it now, after them",
+                "{} came late: older by name than changes that are already merged; --include-late merges it in its place, \
+                 and the changes after it once more, in one commit",
                 names(&late)
             ),
         }));
     }
-    // in one commit: afterwards nothing tells a late file from one that was merged in its time
-    Ok(late)
+    merged_again(listing, late.first().and_then(stamp), position, wishes)
+}
+
+/// The change files `from` one to those at `position`: one after the other they give the rows that they would have given
+/// in their time, whatever of them the table holds already. One commit has all of them, so that no reader sees how the
+/// table was in between, and because afterwards nothing tells a late file from one that was merged in its time.
+fn merged_again(listing: &Listing, from: Option<Stamp>, position: &Position, wishes: &Wishes) -> Result<Vec<RawFile>> {
+    let older: BTreeSet<_> = older_than_the_load(listing).map(stamp).collect();
+    let again = |file: &&RawFile| (from..=position.changes).contains(&stamp(file)) && !older.contains(&stamp(file));
+    let files: Vec<_> = listing.changes.iter().filter(again).cloned().collect();
+    if let Some(first) =
+        files.first().filter(|file| wishes.expired_before.is_some_and(|before| stamp(file) < Some(before)))
+    {
+        return Err(Error::definite(format!(
+            "{} is older than raw_retention, so that change files after it may be gone, and it cannot be merged in its \
+             place; --reload TABLE replaces the table by the load that is there now",
+            first.name
+        )));
+    }
+    dated(listing, from)?;
+    Ok(files)
 }
 
 /// As many files as fit in a batch, and at least one.

@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::Schema;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use lakemerge_source::dms::names::{FileKind, decompress};
-use lakemerge_source::dms::records::{Operation, RecordError, RecordReader, Rows};
+use lakemerge_source::dms::records::{self, Operation, RecordError, RecordReader, Rows};
 use lakemerge_source::dms::settings::S3Settings;
 use lakemerge_source::dms::shape::Shape;
 use lakemerge_source::infer::Inference;
@@ -25,6 +25,7 @@ use super::listing::RawFile;
 use super::metadata::MetadataColumn;
 use crate::error::{Error, Result};
 use crate::lake::position::LoadedFile;
+use crate::lake::quarantine::BadRecord;
 
 /// Rows that one step of a reader hands on.
 const ROWS: usize = 16 * 1024;
@@ -52,7 +53,17 @@ pub struct Reading {
     /// What rows carry beside the source's columns.
     pub metadata: Arc<[MetadataColumn]>,
     pub others: Others,
+    /// Where records go that are no rows; without it the first one ends the reading.
+    pub apart: Option<Apart>,
 }
+
+/// Records of any file that are no rows.
+pub type Apart = Arc<Mutex<Vec<BadRecord>>>;
+
+/// So many bad records of one table in one commit are no matter of single records.
+const MOST_BAD: usize = 10_000;
+/// The same for their bytes.
+const MOST_BAD_BYTES: usize = 64 << 20;
 
 /// What was read, for the report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -103,6 +114,27 @@ enum FileRows {
 }
 
 impl Reading {
+    /// The records that were set apart so far.
+    pub fn bad(&self) -> Vec<BadRecord> {
+        let apart = self.apart.as_ref();
+        apart.map(|apart| apart.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
+    }
+
+    fn set_apart(&self, file: &RawFile, bad: Vec<records::BadRecord>) -> Result<u64> {
+        let (count, Some(apart)) = (bad.len() as u64, &self.apart) else { return Ok(0) };
+        let mut apart = apart.lock().unwrap_or_else(PoisonError::into_inner);
+        apart.extend(bad.into_iter().map(|bad| BadRecord::new(&file.shown, bad)));
+        if apart.len() > MOST_BAD || apart.iter().map(|bad| bad.raw.len()).sum::<usize>() > MOST_BAD_BYTES {
+            let first = apart.iter().find(|bad| bad.file == file.shown).map(BadRecord::to_string).unwrap_or_default();
+            return Err(Error::definite(format!(
+                "more than {MOST_BAD} records or {} MiB for the quarantine; does a setting or the schema not fit? {first}",
+                MOST_BAD_BYTES >> 20
+            ))
+            .at(&file.shown));
+        }
+        Ok(count)
+    }
+
     /// All changes of `files`, which are in order.
     ///
     /// Many files are fetched at once, as far as the bytes in flight allow; a large one is cut while it streams in.
@@ -168,7 +200,8 @@ impl Reading {
         let mut reader = self.reader(file, FileKind::Changes, content);
         let (shown, mut records): (Arc<str>, _) = (file.shown.as_str().into(), 0);
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
-            counts.zero_dates += self.zero_dates(file, &rows)?;
+            self.set_apart(file, reader.take_bad())?;
+            counts.zero_dates += rows.zero_dates.iter().sum::<u64>();
             let columns = self.with_metadata(file, &rows)?;
             records += rows.operations.len() as u64;
             let changes = ChangeRows {
@@ -185,6 +218,7 @@ impl Reading {
                 None => changes,
             })?;
         }
+        self.set_apart(file, reader.take_bad())?;
         self.others.lock().unwrap_or_else(PoisonError::into_inner).extend(reader.other_tables().cloned());
         counts.records = records;
         Ok(counts)
@@ -230,14 +264,25 @@ impl Reading {
         let (content, digest) = Fetched::start(Arc::clone(&self.store), file);
         let mut counts = ReadCounts { bytes: file.size, ..ReadCounts::default() };
         let mut reader = self.reader(file, FileKind::Load, content);
+        let mut bad = 0;
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
-            counts.zero_dates += self.zero_dates(file, &rows)?;
+            bad += self.set_apart(file, reader.take_bad())?;
+            counts.zero_dates += rows.zero_dates.iter().sum::<u64>();
             if steps.blocking_send(Ok(LoadStep::Rows(self.with_metadata(file, &rows)?))).is_err() {
                 return Err(Error::transient("the load was given up"));
             }
         }
-        counts.records = reader.records();
-        if counts.records == 0 && !self.settings.add_column_name {
+        bad += self.set_apart(file, reader.take_bad())?;
+        counts.records = reader.records() - bad;
+        if counts.records == 0 && bad > 1 {
+            let bad = self.bad().into_iter().find(|bad| bad.file == file.shown);
+            let reason = bad.map(|bad| bad.to_string()).unwrap_or_default();
+            return Err(Error::definite(format!(
+                "every record is bad, as if a setting or the schema did not fit; {reason}"
+            ))
+            .at(&file.shown));
+        }
+        if reader.records() == 0 && !self.settings.add_column_name {
             return Err(Error::definite(format!(
                 "{}: an empty LOAD file, but DMS writes none for a table without rows; was it cut while it was copied?",
                 file.shown
@@ -246,21 +291,6 @@ impl Reading {
         let loaded =
             LoadedFile { name: file.name.clone(), size: file.size, tag: file.tag.clone(), hash: digest.hash() };
         steps.blocking_send(Ok(LoadStep::File(loaded, counts))).map_err(|_| Error::transient("the load was given up"))
-    }
-
-    /// Counts zero dates, which become NULL; in a key two of them would become one row.
-    fn zero_dates(&self, file: &RawFile, rows: &Rows) -> Result<u64> {
-        if let Some(column) = self.key.iter().find(|&&column| rows.zero_dates[column] > 0) {
-            return Err(Error::definite(format!(
-                "{}, records {} to {}: key column {} holds a zero date, which no calendar has, and as NULL different keys \
-                 would become one; configure a key without it, or mend the value in the source",
-                file.shown,
-                rows.first_record,
-                rows.record(rows.operations.len() - 1),
-                self.shape.schema.columns[*column].name,
-            )));
-        }
-        Ok(rows.zero_dates.iter().sum())
     }
 
     fn with_metadata(&self, file: &RawFile, rows: &Rows) -> Result<RecordBatch> {
@@ -284,6 +314,7 @@ impl Reading {
         let reader = RecordReader::new(content, &self.settings, kind, Arc::clone(&self.shape), self.datetime)
             .with_key(&self.key, self.datetime);
         let reader = if file.holds_all_tables() { reader.of_all_tables(&self.table) } else { reader };
+        let reader = if self.apart.is_some() { reader.setting_bad_apart() } else { reader };
         if self.metadata.contains(&MetadataColumn::CommitTs) { reader.with_commit_times() } else { reader }
     }
 }

@@ -28,6 +28,7 @@ mod load;
 mod plan;
 mod probe;
 mod properties;
+mod quarantine;
 mod races;
 mod settings;
 mod s3;
