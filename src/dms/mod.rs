@@ -5,4 +5,5 @@ mod range;
 pub mod listing;
 pub mod metadata;
 pub mod next;
+pub mod progress;
 pub mod reading;

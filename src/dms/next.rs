@@ -311,6 +311,12 @@ fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> R
     merged_again(listing, late.first().and_then(stamp), position, wishes)
 }
 
+/// The change files after `upto` that are wanted, as many as fit in `bytes`.
+pub fn following(listing: &Listing, upto: Stamp, wishes: &Wishes, bytes: u64) -> Vec<RawFile> {
+    let wanted = listing.changes.iter().filter(|file| stamp(file) > Some(upto) && wishes.wants(file));
+    first_batch(wanted.cloned().collect(), bytes)
+}
+
 /// The change files `from` one to those at `position`: one after the other they give the rows that they would have given
 /// in their time, whatever of them the table holds already. One commit has all of them, so that no reader sees how the
 /// table was in between, and because afterwards nothing tells a late file from one that was merged in its time.

@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::changes::ChangeRows;
 use super::listing::RawFile;
 use super::metadata::MetadataColumn;
+use super::progress::Progress;
 use crate::error::{Error, Result};
 use crate::lake::position::LoadedFile;
 use crate::lake::quarantine::BadRecord;
@@ -80,11 +81,12 @@ pub enum LoadStep {
     File(LoadedFile, ReadCounts),
 }
 
-/// What was read of a load so far.
+/// What was read so far: LOAD files, or changes and how far they have come.
 #[derive(Debug, Clone, Default)]
 pub struct LoadRead {
     pub files: Vec<LoadedFile>,
     pub counts: ReadCounts,
+    pub progress: Progress,
 }
 
 /// Changes as they come in, in the order of the source.
@@ -108,7 +110,7 @@ impl Incoming {
 /// The changes of one file.
 enum FileRows {
     /// Cut and typed already, and holding their share of the bytes in flight.
-    Ready(Vec<ChangeRows>, ReadCounts, OwnedSemaphorePermit),
+    Ready(Vec<ChangeRows>, (ReadCounts, Progress), OwnedSemaphorePermit),
     /// Of a file that is too large to be fetched before its turn.
     ToCome(RawFile),
 }
@@ -146,8 +148,8 @@ impl Reading {
             futures::stream::iter(files).map(move |file| this.clone().fetched(file)).buffered(FETCHES)
         };
         let rows = fetches.map_ok(move |file| match file {
-            FileRows::Ready(rows, counts, permit) => {
-                counted.lock().unwrap_or_else(PoisonError::into_inner).counts.add(counts);
+            FileRows::Ready(rows, read, permit) => {
+                counted.lock().unwrap_or_else(PoisonError::into_inner).add_changes(read);
                 drop(permit);
                 futures::stream::iter(rows.into_iter().map(Ok)).boxed()
             }
@@ -165,11 +167,11 @@ impl Reading {
         let content = self.store.get(&file.path).await?.bytes().await?;
         tokio::task::spawn_blocking(move || {
             let mut rows = vec![];
-            let counts = self.change_file(&file, std::io::Cursor::new(content), |more| {
+            let read = self.change_file(&file, std::io::Cursor::new(content), |more| {
                 rows.push(more);
                 Ok(())
             })?;
-            Ok(FileRows::Ready(rows, counts, permit))
+            Ok(FileRows::Ready(rows, read, permit))
         })
         .await?
     }
@@ -181,7 +183,7 @@ impl Reading {
             let (content, _) = Fetched::start(Arc::clone(&this.store), &file);
             let send = |rows| sender.blocking_send(Ok(rows)).map_err(|_| Error::transient("the changes were given up"));
             match this.change_file(&file, content, send) {
-                Ok(counts) => counted.lock().unwrap_or_else(PoisonError::into_inner).counts.add(counts),
+                Ok(read) => counted.lock().unwrap_or_else(PoisonError::into_inner).add_changes(read),
                 // a receiver that is gone has its own error to tell
                 Err(error) => drop(sender.blocking_send(Err(error))),
             }
@@ -195,13 +197,15 @@ impl Reading {
         file: &RawFile,
         content: impl Read + Send + 'static,
         mut take: impl FnMut(ChangeRows) -> Result<()>,
-    ) -> Result<ReadCounts> {
+    ) -> Result<(ReadCounts, Progress)> {
+        let mut progress = Progress::default();
         let mut counts = ReadCounts { bytes: file.size, ..ReadCounts::default() };
         let mut reader = self.reader(file, FileKind::Changes, content);
         let (shown, mut records): (Arc<str>, _) = (file.shown.as_str().into(), 0);
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
             self.set_apart(file, reader.take_bad())?;
             counts.zero_dates += rows.zero_dates.iter().sum::<u64>();
+            progress.observe(&shown, &rows);
             let columns = self.with_metadata(file, &rows)?;
             records += rows.operations.len() as u64;
             let changes = ChangeRows {
@@ -221,7 +225,7 @@ impl Reading {
         self.set_apart(file, reader.take_bad())?;
         self.others.lock().unwrap_or_else(PoisonError::into_inner).extend(reader.other_tables().cloned());
         counts.records = records;
-        Ok(counts)
+        Ok((counts, progress))
     }
 
     /// The rows of a load's `files`, in order, as they stream in.
@@ -315,7 +319,9 @@ impl Reading {
             .with_key(&self.key, self.datetime);
         let reader = if file.holds_all_tables() { reader.of_all_tables(&self.table) } else { reader };
         let reader = if self.apart.is_some() { reader.setting_bad_apart() } else { reader };
-        if self.metadata.contains(&MetadataColumn::CommitTs) { reader.with_commit_times() } else { reader }
+        // of changes they also tell what was written again
+        let times = kind == FileKind::Changes || self.metadata.contains(&MetadataColumn::CommitTs);
+        if times { reader.with_commit_times() } else { reader }
     }
 }
 
@@ -380,6 +386,11 @@ impl InFlight {
 }
 
 impl LoadRead {
+    fn add_changes(&mut self, (counts, progress): (ReadCounts, Progress)) {
+        self.counts.add(counts);
+        self.progress.then(progress);
+    }
+
     pub fn add(&mut self, file: LoadedFile, counts: ReadCounts) {
         self.files.push(file);
         self.counts.add(counts);

@@ -10,7 +10,8 @@ use serde_json::json;
 use super::definition;
 use super::table::{Opened, TableRun, same_key};
 use crate::dms::listing::{Listing, RawFile};
-use crate::dms::next::Next;
+use crate::dms::next::{self, Next};
+use crate::dms::progress::Progress;
 use crate::dms::reading::ReadCounts;
 use crate::error::{Error, Result};
 use crate::lake::commit::{Commit, Outcome};
@@ -37,7 +38,7 @@ impl TableRun<'_> {
             (Next::ContinueLoad { files, complete }, Some(opened)) => {
                 self.continue_load(files, complete, &opened, listing).await
             }
-            (Next::Changes { files, upto }, Some(opened)) => self.changes(&files, upto, &opened, listing).await,
+            (Next::Changes { files, upto }, Some(opened)) => self.changes(files, upto, &opened, listing).await,
             (Next::Compare { files }, Some(opened)) => self.compare(&files, &opened).await,
             (Next::AcceptLoad, Some(opened)) => self.accept_load(&opened, listing).await,
             (Next::CompleteLoad, Some(opened)) => {
@@ -82,7 +83,8 @@ impl TableRun<'_> {
         };
         let generation = old.as_ref().map_or(0, |old| old.ours.position.generation + 1);
         let last = after.map_or(0, |after| listing.trace_at(after));
-        let position = Position { generation, load_complete: complete, changes: after, listed: listing.newest(), last };
+        let position =
+            Position { generation, load_complete: complete, changes: after, listed: listing.newest(), last, mark: 0 };
         let mut actions: Vec<_> = loaded.files.into_iter().map(Action::Add).collect();
         let metadata = create::metadata(&layout.schema, &layout.partition_by, &facts)?;
         let facts_of_run = json!({ "step": "load", "load_files": load_files, "rows": counts.inserted });
@@ -140,27 +142,46 @@ impl TableRun<'_> {
         Ok(outcome)
     }
 
-    async fn changes(&mut self, files: &[RawFile], upto: Stamp, opened: &Opened, listing: &Listing) -> Result<Outcome> {
+    async fn changes(
+        &mut self,
+        mut files: Vec<RawFile>,
+        mut upto: Stamp,
+        opened: &Opened,
+        listing: &Listing,
+    ) -> Result<Outcome> {
         let (definition, layout) = self.defined(opened)?;
-        let reading = self.reading(&definition);
-        let mut incoming = reading.changes(files.to_vec());
-        let merged = merge(self.engine, &opened.table, &layout, incoming.rows(), SameKey::LaterStays).await?;
-        let read = incoming.read().counts;
         let before = opened.ours.position;
+        let (reading, merged, read) = loop {
+            let reading = self.reading(&definition);
+            let mut incoming = reading.changes(files.clone());
+            let merged = merge(self.engine, &opened.table, &layout, incoming.rows(), SameKey::LaterStays).await?;
+            let read = incoming.read();
+            // A stretch that was written again is merged with what comes after it: no commit takes the table back.
+            let more = if read.progress.is_before(before.mark) {
+                next::following(listing, upto, &self.wishes, files.iter().map(|file| file.size).sum())
+            } else {
+                vec![]
+            };
+            let Some(reached) = more.last().and_then(|file| file.kind.stamp()) else { break (reading, merged, read) };
+            files.extend(more);
+            upto = reached;
+        };
         let position = Position {
             load_complete: true,
             changes: Some(upto),
             listed: listing.newest().max(before.listed),
             last: listing.trace_at(upto),
+            mark: before.mark.max(read.progress.mark),
             ..before
         };
         let bad = reading.bad();
-        self.quarantine(Some(&shown(files)), &bad).await?;
+        self.quarantine(Some(&shown(&files)), &bad).await?;
         let outcome = self.commit(opened, position, merged, None).await?;
         if let Outcome::Committed(_) = outcome {
-            self.read(read);
+            self.read(read.counts);
             self.report.change_files += files.len() as u64;
             self.note_bad(&bad);
+            self.note_progress(&read.progress, before.mark, upto);
             self.wishes.again.clear();
         }
         Ok(outcome)
@@ -180,7 +201,7 @@ impl TableRun<'_> {
         let mut incoming = reading.changes(files.to_vec());
         let emptied = Table { files: Arc::default(), ..opened.table.clone() };
         let mut merged = merge(self.engine, &emptied, &layout, incoming.rows(), SameKey::LaterStays).await?;
-        let read = incoming.read().counts;
+        let read = incoming.read();
         merged.actions.extend(opened.table.files.iter().map(|file| Action::Remove(file.remove_action(true))));
         merged.counts.files_removed = opened.table.files.len() as u64;
         let position = Position {
@@ -190,13 +211,14 @@ impl TableRun<'_> {
             changes: upto,
             listed: listing.newest(),
             last: upto.map_or(0, |upto| listing.trace_at(upto)),
+            mark: read.progress.mark,
         };
         let facts = Facts { load: vec![], ..opened.ours.facts.clone() };
         let bad = reading.bad();
         self.quarantine(None, &bad).await?;
         let outcome = self.commit(opened, position, merged, Some(facts)).await?;
         if let Outcome::Committed(_) = outcome {
-            self.read(read);
+            self.read(read.counts);
             self.report.change_files += files.len() as u64;
             self.note_emptied(gone, opened.table.rows());
             self.note_bad(&bad);
@@ -212,6 +234,22 @@ impl TableRun<'_> {
             return Ok(());
         }
         quarantine::replace(self.engine, self.lake, &self.name, files, bad).await.map_err(|e| e.at("quarantine"))
+    }
+
+    fn note_progress(&mut self, progress: &Progress, mark: i64, upto: Stamp) {
+        if progress.is_before(mark) {
+            self.report.notes.push(format!(
+                "the changes up to {upto} are older than those merged before, as a task writes them that is resumed from an \
+                 earlier point; rows may be as they once were until the changes after them come"
+            ));
+        }
+        if let Some((file, record)) = &progress.first {
+            self.report.notes.push(format!(
+                "{} changes have a smaller $AR_H_CHANGE_SEQ than the one before them, the first in {file}, record {record}; \
+                 the order of files and records was kept",
+                progress.disagreements
+            ));
+        }
     }
 
     fn note_bad(&mut self, bad: &[BadRecord]) {

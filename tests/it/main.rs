@@ -31,6 +31,7 @@ mod properties;
 mod quarantine;
 mod races;
 mod settings;
+mod resumed;
 mod s3;
 mod statistics;
 mod table_types;
