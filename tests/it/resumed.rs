@@ -74,7 +74,7 @@ fn what_was_written_again_is_merged_with_what_comes_after_it() {
         assert_eq!((&report["change_files"], &report["read"]), (&json!(5), &json!(6)), "{report:#}");
         counter.is_at("6");
         let notes = report["notes"].to_string();
-        assert_eq!(notes.contains("smaller $AR_H_CHANGE_SEQ"), false, "{notes}");
+        assert!(!notes.contains("smaller $AR_H_CHANGE_SEQ"), "{notes}");
         assert_eq!(counter.run(&[])["state"], "unchanged");
     }
 }
