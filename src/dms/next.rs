@@ -284,9 +284,9 @@ fn new_loads(listing: &Listing, read: &[LoadedFile]) -> Vec<RawFile> {
 fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> Result<Vec<RawFile>> {
     let wanted = listing.changes.iter().filter(|file| wishes.wants(file));
     let (before, after): (Vec<_>, Vec<_>) = wanted.cloned().partition(|file| stamp(file) <= position.changes);
-    // Where modification times mean nothing, names alone count.
-    let is_late =
-        |file: &RawFile| !listing.times_mean_nothing && position.listed > 0 && file.modified > position.listed;
+    // Where files may be copies, a new one is not late unless a person says so.
+    let times_count = !listing.times_mean_nothing || wishes.include_late;
+    let is_late = |file: &RawFile| times_count && position.listed > 0 && file.modified > position.listed;
     let is_other =
         |file: &RawFile| stamp(file) == position.changes && position.last != 0 && listing.trace(file) != position.last;
     let is_again = |file: &RawFile| wishes.again.contains(&file.shown);
@@ -335,6 +335,17 @@ fn merged_again(listing: &Listing, from: Option<Stamp>, position: &Position, wis
     }
     dated(listing, from)?;
     Ok(files)
+}
+
+/// The change files that may have come late or may be copies of merged ones: on a local path nothing tells which.
+pub fn late_or_copied<'a>(listing: &'a Listing, position: &'a Position) -> impl Iterator<Item = &'a RawFile> {
+    let is_doubtful = |file: &&RawFile| {
+        listing.times_mean_nothing
+            && position.listed > 0
+            && file.modified > position.listed
+            && stamp(file) <= position.changes
+    };
+    listing.changes.iter().filter(is_doubtful)
 }
 
 /// As many files as fit in a batch, and at least one.

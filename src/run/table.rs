@@ -91,6 +91,9 @@ impl<'a> TableRun<'a> {
                 listing = self.list(None).await?;
                 step = next::next(&listing, reached.as_ref(), &self.wishes)?;
             }
+            if let Some(opened) = &opened {
+                self.note_doubtful(&listing, opened);
+            }
             if step == Next::Nothing {
                 self.conclude(opened.as_ref());
                 return Ok(());
@@ -180,6 +183,22 @@ impl<'a> TableRun<'a> {
         let older = next::older_than_the_load(listing).count();
         if older > 0 {
             self.report.notes.push(format!("{older} change files are older than the full load and are left out"));
+        }
+    }
+
+    pub(super) fn note_doubtful(&mut self, listing: &Listing, opened: &Opened) {
+        let mut files = next::late_or_copied(listing, &opened.ours.position);
+        if let Some(first) = files.next().filter(|_| !self.wishes.include_late && self.report.commits == 0) {
+            let more = files.count();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let note = format!(
+                "{}{more}, older by name than what is merged, was written after that; if it is no copy of what was merged but \
+                 came late, --include-late merges it in its place",
+                first.shown
+            );
+            if !self.report.notes.contains(&note) {
+                self.report.notes.push(note);
+            }
         }
     }
 

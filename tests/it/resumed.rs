@@ -106,3 +106,17 @@ fn sequences_that_disagree_with_the_order_of_the_files_are_told_and_not_followed
     assert!(notes.contains(&first), "{notes}");
     counter.is_at("2");
 }
+
+#[test]
+fn a_late_file_on_a_local_path_is_told_and_merged_in_its_place_when_asked_for() {
+    let counter = Counter::new(false);
+    counter.run(&[(1, &[1]), (2, &[2])]);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let report = counter.run(&[(0, &[1])]);
+    assert_eq!(report["state"], "unchanged", "it may be a copy of what was merged");
+    assert!(report["notes"].to_string().contains(&format!("{}.csv, older by name", stamp(0))), "{report:#}");
+    let report = counter.site.run_exits(0, &["--include-late"]).1.table(&counter.table);
+    assert_eq!((&report["change_files"], &report["commits"]), (&json!(3), &json!(1)), "{report:#}");
+    counter.is_at("2");
+    assert_eq!(counter.run(&[])["notes"], json!([]));
+}

@@ -334,11 +334,14 @@ impl<R: Read> RecordReader<R> {
 
     /// Takes in the key that the row had before the update, if it had another one.
     fn take_former_key(&mut self, row: usize) -> Result<(), RecordError> {
-        for &(field, column) in &self.places.before {
-            let span = self.fields.spans[field];
-            let text = self.cutter.text(span, &mut self.scratch.0);
-            let told = !text.is_empty() && self.null_value.as_deref() != Some(text);
-            if told && self.no_sup_value.as_deref() != Some(text) && self.former.has_in_key(column) {
+        // if any of them has a value, they are filled, and one without is NULL or the empty text
+        for &(field, _) in &self.places.before {
+            let text = self.cutter.text(self.fields.spans[field], &mut self.scratch.0);
+            let is_told = match &self.null_value {
+                Some(null_value) => text != null_value,
+                None => !text.is_empty(),
+            };
+            if is_told && self.no_sup_value.as_deref() != Some(text) {
                 return self.take_former_values(row);
             }
         }

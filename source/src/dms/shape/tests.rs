@@ -204,6 +204,20 @@ fn an_old_key_is_what_the_before_images_hold_if_they_hold_anything() {
 }
 
 #[test]
+fn an_empty_text_may_be_an_old_key() {
+    let schema = schema("code TEXT!; n INT");
+    // where NULL has a text of its own, and where another before image is filled
+    let with_null = S3Settings { csv_null_value: Some("\\N".into()), ..S3Settings::default() };
+    for (settings, filter, file) in
+        [(with_null, "pk-only", "U,new,1,\nU,same,1,\\N\n"), (S3Settings::default(), "all", "U,new,1,,1\nU,same,1,,\n")]
+    {
+        let shape = shape(&[before(filter)], &described(&schema), &settings).unwrap();
+        let old = read(shape, &settings, &[0], file).unwrap().old_keys.unwrap();
+        assert_eq!((old.rows, lines(&old.keys)), (vec![0], vec![String::new()]), "{filter}");
+    }
+}
+
+#[test]
 fn of_a_key_column_without_before_image_the_old_value_is_the_new_one() {
     let schema = schema("id INT!; day TEXT");
     let settings = S3Settings::default();
