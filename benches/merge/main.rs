@@ -12,7 +12,7 @@
 //! [`fresh copy`](site::fresh_copy) of a table: [`site`] is the place of a run of lakemerge, [`theirs`] is the other
 //! side, [`process`] takes the time and the peak memory of both. [`compare`] runs pairs of both and checks after every
 //! run that the table holds what it must ([`state`]); [`queries`] and [`alone`] measure lakemerge by itself,
-//! [`commits`] what a long log costs; [`report`] prints.
+//! [`commits`] what a long log costs, [`bucket`] many files on S3 ([`minio`], the server of the tests); [`report`] prints.
 //!
 //! What favours whom: both sides are whole processes on a warm page cache. lakemerge starts from the change file as DMS
 //! writes it, and so also cuts, types and nets it. deltalake starts from the net changes, ready in a Parquet file.
@@ -30,7 +30,11 @@ mod compare;
 mod queries;
 mod alone;
 mod commits;
+mod bucket;
 mod report;
+#[path = "../../tests/it/support/minio.rs"]
+#[allow(clippy::panic, reason = "it is a part of the tests")]
+mod minio;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,7 +51,7 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench merge --")]
 struct Options {
-    /// Only these scenarios: uniform, newest, inserts, small, composite, again, query, idle, commits, large, long
+    /// Only these scenarios: uniform, newest, inserts, small, composite, again, query, idle, commits, bucket, large, long
     scenarios: Vec<String>,
     /// Rows of the table
     #[arg(long, default_value_t = 10_000_000)]
@@ -80,8 +84,26 @@ impl Options {
     }
 }
 
-const SCENARIOS: [&str; 11] =
-    ["uniform", "newest", "inserts", "small", "composite", "again", "query", "idle", "commits", "large", "long"];
+const SCENARIOS: [&str; 12] = [
+    "uniform",
+    "newest",
+    "inserts",
+    "small",
+    "composite",
+    "again",
+    "query",
+    "idle",
+    "commits",
+    "bucket",
+    "large",
+    "long",
+];
+
+/// Where `./test` puts the S3 server.
+fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/lakemerge");
+    std::env::var_os("LAKEMERGE_CACHE").map_or_else(home, PathBuf::from)
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -129,6 +151,9 @@ async fn benchmark(options: &Options) -> Result<()> {
         let few = Data::new(&root, Kind::Orders, commits::ROWS);
         commits::run(&few, options.pairs, &mut report).await?;
         few.clear()?;
+    }
+    if options.wants("bucket") {
+        bucket::run(&root, &mut report).await?;
     }
     if options.wants("large") {
         let large = Data::new(&root, Kind::Orders, options.rows * 6);

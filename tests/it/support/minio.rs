@@ -52,6 +52,7 @@ fn launch(binary: &Path, folder: &Path) -> Minio {
         .env("MINIO_ROOT_USER", USER)
         .env("MINIO_ROOT_PASSWORD", USER)
         .env("MINIO_BROWSER", "off")
+        .env("MINIO_PROMETHEUS_AUTH_TYPE", "public")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
