@@ -5,4 +5,7 @@ mod range;
 pub mod listing;
 pub mod metadata;
 pub mod next;
+pub mod content;
+pub mod parquet;
+mod rows;
 pub mod reading;

@@ -5,6 +5,7 @@ mod evolve;
 mod foresee;
 mod notes;
 mod table;
+mod told;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};

@@ -78,7 +78,7 @@ impl<'a> TableRun<'a> {
         loop {
             let opened = self.open().await?;
             if let Some((opened, evolution)) = opened.as_ref().and_then(|o| Some((o, o.evolution.as_ref()?))) {
-                races = lost(self.evolve(evolution, opened).await?, races).await?;
+                races = lost(self.evolve(evolution, &opened.ours.facts.schema, opened).await?, races).await?;
                 continue;
             }
             let reached = opened.as_ref().map(|o| Reached { position: o.ours.position, load: &o.ours.facts.load });
@@ -170,6 +170,11 @@ impl<'a> TableRun<'a> {
     }
 
     async fn step(&mut self, step: Next, opened: Option<Opened>, listing: &Listing) -> Result<Outcome> {
+        if let Some(opened) = &opened
+            && let Some((evolution, told)) = self.told_beyond(&opened.ours.facts.schema, step.merges()).await?
+        {
+            return self.evolve(&evolution, &told, opened).await;
+        }
         match (step, opened) {
             (Next::Load { files, complete, after, gone }, opened) => {
                 let emptied = gone.zip(opened.as_ref().map(|opened| opened.table.rows()));
@@ -393,8 +398,13 @@ impl<'a> TableRun<'a> {
             return Ok(None);
         }
         let key = self.meant.key.as_deref().unwrap_or_default();
-        let inference = Inference::new(&self.job.settings).with_rules(self.meant.rules.clone(), key);
-        let schema = reading::infer(Arc::clone(&self.job.raw.store), inference, files.to_vec()).await?;
+        let schema = match self.told_by_load(files).await? {
+            Some(told) => told,
+            None => {
+                let inference = Inference::new(&self.job.settings).with_rules(self.meant.rules.clone(), key);
+                reading::infer(Arc::clone(&self.job.raw.store), inference, files.to_vec()).await?
+            }
+        };
         let columns: Vec<_> = schema.columns.iter().map(|c| format!("{} {}", c.name, c.sql_type)).collect();
         self.report.notes.push(format!("inferred the columns {}", columns.join(", ")));
         Ok(Some(schema))
@@ -411,9 +421,9 @@ impl<'a> TableRun<'a> {
         Ok((definition, layout))
     }
 
-    /// Columns are found by their names in files that have a header.
+    /// Columns are found by their names in files that have them.
     pub(super) fn found_by(&self) -> FoundBy {
-        if self.job.settings.add_column_name { FoundBy::Name } else { FoundBy::Place }
+        if self.job.settings.names_columns() { FoundBy::Name } else { FoundBy::Place }
     }
 
     pub(super) fn layout(&self, definition: &Definition) -> Result<Layout> {
