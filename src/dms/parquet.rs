@@ -11,7 +11,7 @@ use deltalake::parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use deltalake::parquet::errors::ParquetError;
-use deltalake::parquet::file::metadata::ParquetMetaDataReader;
+use deltalake::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use futures::{StreamExt, TryStreamExt};
 use lakemerge_source::dms::names::{FileKind, FileName};
 use lakemerge_source::dms::records::{RecordError, Rows};
@@ -69,6 +69,10 @@ impl ParquetRows {
         content: Content,
     ) -> Result<ParquetRows, RecordError> {
         let bytes = Source::new(content, file.size).map_err(RecordError::Io)?;
+        ParquetRows::of(bytes, reading, file, kind)
+    }
+
+    fn of(bytes: Source, reading: &Reading, file: &RawFile, kind: FileKind) -> Result<ParquetRows, RecordError> {
         let told = bytes.told(&reading.store, file)?;
         let (settings, shape) = (&reading.settings, Arc::clone(&reading.shape));
         let rows = TypedReader::new(told.schema(), settings, kind, shape, &reading.key, reading.datetime)?;
@@ -223,9 +227,7 @@ fn told_by_end(store: &Arc<dyn ObjectStore>, file: &RawFile) -> Result<ArrowRead
 }
 
 /// The columns are taken by their Parquet types alone, whatever else a writer may have noted.
-fn told(
-    footer: impl FnOnce() -> Result<deltalake::parquet::file::metadata::ParquetMetaData, ParquetError>,
-) -> Result<ArrowReaderMetadata, RecordError> {
+fn told(footer: impl FnOnce() -> Result<ParquetMetaData, ParquetError>) -> Result<ArrowReaderMetadata, RecordError> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     guarded(|| ArrowReaderMetadata::try_new(Arc::new(footer()?), options)).map_err(|error| match error {
         ParquetError::External(error) => RecordError::Io(io::Error::other(Error::from(ParquetError::External(error)))),
@@ -246,3 +248,6 @@ fn words(error: &ParquetError) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,20 @@
 //! Tasks that write Parquet: every type, columns by name, and files that are none.
 
+mod columns;
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Int32Array, ListArray, StringArray};
+use datafusion::arrow::datatypes::Int32Type;
 use serde_json::json;
 
-use crate::support::dms::{Change, Op, Settings};
+use crate::support::dms::{Change, Op, Settings, delete, insert, update};
 use crate::support::model::{Model, assert_same};
-use crate::support::random::seeds;
+use crate::support::parquet as files;
+use crate::support::random::{Random, seeds};
 use crate::support::readers;
 use crate::support::site::Site;
-use crate::support::table::{Row, Table, row};
+use crate::support::table::{NULL, Row, Table, row};
 use crate::support::workload::{Workload, stamp};
 
 fn parquet() -> Settings {
@@ -192,5 +199,211 @@ fn random_tables_are_what_the_model_says() {
         then.iter().for_each(|(stamp, changes)| site.changes(&workload.table, stamp, changes));
         site.run();
         assert_same(&site.rows(&workload.table), &workload.outcome(), &format!("LAKEMERGE_TEST_SEED={seed}"));
+    }
+}
+
+const ID: (&str, &str) = ("id", "int(11) NOT NULL");
+const NAME: (&str, &str) = ("name", "varchar(50) DEFAULT NULL");
+
+fn goods(columns: &[(&str, &str)]) -> Table {
+    Table::new("shop.goods", columns)
+}
+
+/// A loaded table with two rows.
+fn loaded(table: &Table) -> Site {
+    let site = site_with(parquet(), table);
+    let filler = |id: &str| -> Row {
+        let value = |(name, _): &(String, String)| Some(if name == "id" { id } else { "5" }.to_owned());
+        table.columns.iter().map(value).collect()
+    };
+    site.load(table, 1, &[filler("1"), filler("2")]);
+    site.run();
+    site
+}
+
+/// The same with columns that the files alone tell of.
+fn inferred(table: &Table, source: &str) -> Site {
+    let site = site_with(parquet(), table);
+    let schema = format!("schema = \"{}\"", table.schema_file());
+    site.edit("lakemerge.toml", &schema, "schema = \"infer\"\nkey = [\"id\"]");
+    site.edit("lakemerge.toml", "[source]\n", &format!("[source]\n{source}\n"));
+    site
+}
+
+/// A plan that reads the files ends where the run would.
+#[track_caller]
+fn foresees_stop(site: &Site, table: &Table, words: &str) {
+    let plan = site.plan_exits(1, &["--deep"]).table(table);
+    assert!(plan["error"].as_str().unwrap().contains(words), "{plan:#}");
+}
+
+fn change_path(table: &Table, number: u32) -> String {
+    format!("{}/{}.parquet", table.folder(), stamp(number))
+}
+
+#[test]
+fn changes_without_an_operation_stop_the_table_unless_they_are_inserts_alone() {
+    let table = goods(&[ID, NAME]);
+    let mut site = loaded(&table);
+    let plain = Settings { op_for_full_load: false, ..parquet() };
+    site.put_raw(&change_path(&table, 0), plain.load_file(&table, &[row(["3", "c"])]));
+    site.command(&["run"]).exits(1).says(&["20240301-235730000.parquet", "Op is expected"]);
+    site.settings = Settings { more: vec![("CdcInsertsOnly".to_owned(), json!(true))], ..plain };
+    site.write("s3.json", &site.settings.json().to_string());
+    site.run();
+    assert_eq!(site.rows(&table).len(), 3);
+}
+
+#[test]
+fn an_operation_that_the_settings_do_not_tell_of_is_explained() {
+    let table = goods(&[ID, NAME]);
+    let site = site_with(Settings { op_for_full_load: false, ..parquet() }, &table);
+    site.put_raw("shop/goods/LOAD00000001.parquet", parquet().load_file(&table, &[row(["1", "a"])]));
+    site.command(&["run"]).exits(1).says(&["LOAD00000001.parquet", "\"Op\" is no column", "IncludeOpForFullLoad"]);
+}
+
+#[test]
+fn names_folders_and_formats_may_be_mixed() {
+    let table = goods(&[ID, NAME]);
+    let site = site_with(parquet(), &table);
+    let file = |rows: &[Row]| parquet().load_file(&table, rows);
+    site.put_raw("shop/goods/SEGMENT1_LOAD00000001.parquet", file(&[row(["1", "a"])]));
+    site.put_raw("shop/goods/SEGMENT2_LOAD00000001.parquet", file(&[row(["2", "b"])]));
+    site.put_raw(
+        "shop/goods/2024/03/02/20240302-000000000.parquet",
+        parquet().change_file(&table, &[insert(["3", "c"])]),
+    );
+    site.put_raw("shop/goods/20240303-000000000.csv", "U,1,a2\nD,2,\n");
+    site.run();
+    assert_same(&site.rows(&table), &[row(["1", "a2"]), row(["3", "c"])], "mixed");
+    site.put_raw("shop/goods/20240303-000000000.parquet", parquet().change_file(&table, &[]));
+    site.command(&["run"]).exits(1).says(&["20240303-000000000.parquet", "same file of the task"]);
+}
+
+#[test]
+fn a_load_of_two_formats_is_not_inferred() {
+    let table = goods(&[ID, NAME]);
+    let site = inferred(&table, "");
+    site.load(&table, 1, &[row(["1", "a"])]);
+    site.put_raw("shop/goods/LOAD00000002.csv", "I,2,b\n");
+    site.command(&["run"]).exits(1).says(&["LOAD00000001.parquet", "LOAD00000002.csv", "two formats"]);
+}
+
+#[test]
+fn a_load_goes_on_until_the_first_change_and_a_changed_one_is_noticed() {
+    let table = goods(&[ID, NAME]);
+    let site = loaded(&table);
+    site.load(&table, 2, &[row(["3", "c"])]);
+    assert_eq!(site.run().table(&table)["load_files"], 1);
+    // the same content under another time
+    site.load(&table, 2, &[row(["3", "c"])]);
+    let report = site.run().table(&table);
+    assert!(report["notes"].to_string().contains("same content"), "{report:#}");
+    site.load(&table, 2, &[row(["3", "d"])]);
+    site.command(&["run"]).exits(1).says(&["LOAD00000002.parquet has changed", "--reload"]);
+    site.run_exits(0, &["--reload", "shop.goods"]);
+    assert_same(&site.rows_where(&table, "id = 3"), &[row(["3", "d"])], "reloaded");
+    site.changes(&table, &stamp(0), &[insert(["4", "e"])]);
+    site.run();
+    site.load(&table, 3, &[row(["5", "f"])]);
+    site.command(&["run"]).exits(1).says(&["LOAD00000003.parquet", "after the full load was complete"]);
+}
+
+#[test]
+fn all_tables_changes_stay_in_csv() {
+    let table = goods(&[ID, NAME]);
+    let transactions = [("PreserveTransactions".to_owned(), json!(true)), ("CdcPath".to_owned(), json!("cdc"))];
+    let site = site_with(Settings { more: transactions.into(), ..parquet() }, &table);
+    site.load(&table, 1, &[row(["1", "a"])]);
+    site.put_raw("cdc/CDC_TXN-20240302000000000.csv", "U,goods,shop,1,a2\nI,goods,shop,2,b\n");
+    site.run();
+    assert_same(&site.rows(&table), &[row(["1", "a2"]), row(["2", "b"])], "transactions");
+}
+
+/// `bad` gets this change file; the error says all of `words`, and the other table is merged.
+fn check_bad(file: impl Into<Vec<u8>>, words: &[&str]) {
+    let (good, bad) = (Table::new("shop.good", &[ID, NAME]), Table::new("shop.bad", &[ID, NAME]));
+    let mut site = Site::local();
+    site.settings = parquet();
+    site.declare(&[&good, &bad]);
+    for table in [&good, &bad] {
+        site.load(table, 1, &[row(["1", "one"])]);
+    }
+    site.run();
+    let version = site.version(&bad);
+    site.put_raw(&change_path(&bad, 0), file);
+    site.changes(&good, &stamp(0), &[insert(["2", "two"])]);
+    let (outcome, report) = site.run_exits(1, &[]);
+    outcome.says(&[&["shop/bad/20240301-235730000.parquet"], words].concat());
+    assert_eq!((site.version(&bad), &report.table(&good)["state"]), (version, &"merged".into()));
+    assert_same(&site.rows(&bad), &[row(["1", "one"])], "as it was");
+    foresees_stop(&site, &bad, words[0]);
+    site.changes(&bad, &stamp(0), &[update(["1", "uno"])]);
+    site.run();
+    assert_same(&site.rows(&bad), &[row(["1", "uno"])], "mended");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_names_itself_and_leaves_the_table() {
+    let table = Table::new("shop.bad", &[ID, NAME]);
+    let whole = parquet().change_file(&table, &[insert(["2", "two"])]);
+    let damaged = {
+        let mut bytes = whole.clone();
+        bytes[4..40].fill(0xff);
+        bytes
+    };
+    check_bad("", &["cannot be read as a Parquet file"]);
+    check_bad("I,2,two\n", &["cannot be read as a Parquet file"]);
+    check_bad(whole[..whole.len() - 10].to_vec(), &["cannot be read as a Parquet file"]);
+    check_bad(damaged, &["record 1: the file is damaged"]);
+    let ids: ArrayRef = Arc::new(Int32Array::from(vec![2]));
+    let names = ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(1)])]);
+    let ops: ArrayRef = Arc::new(StringArray::from(vec!["I"]));
+    let columns = [("Op", ops), ("id", ids), ("name", Arc::new(names) as ArrayRef)];
+    let nested = columns.map(|(name, values)| (name.to_owned(), values)).into();
+    check_bad(files::bytes(nested, false), &["column name has the type List"]);
+}
+
+#[test]
+fn files_in_a_bucket_are_read_whole_or_as_they_stream_in() {
+    let table = goods(&[ID, ("name", "varchar(3000) DEFAULT NULL")]);
+    let mut site = Site::s3();
+    site.settings = parquet();
+    site.run_config = "memory_limit = \"256MB\"".to_owned();
+    site.declare(&[&table]);
+    // the rows of one file are more than a small file has
+    let mut random = Random::seeded(7);
+    let mut rows = |count: usize, from: usize| -> Vec<Row> {
+        let text = |random: &mut Random| (0..187).map(|_| format!("{:016x}", random.next())).collect::<String>();
+        (from..from + count).map(|id| vec![Some(id.to_string()), Some(text(&mut random))]).collect()
+    };
+    let load = rows(4_000, 0);
+    let changes: Vec<_> = rows(4_000, 2_000).into_iter().map(|row| Change { op: Op::Update, row }).collect();
+    site.load(&table, 1, &load);
+    site.changes(&table, &stamp(0), &changes);
+    site.changes(&table, &stamp(1), &[delete(["0", NULL])]);
+    let size: usize = [site.settings.load_file(&table, &load), site.settings.change_file(&table, &changes)]
+        .iter()
+        .map(Vec::len)
+        .sum();
+    assert!(size > 20 << 20, "{size}");
+    let report = site.run().table(&table);
+    let bytes = report["bytes"].as_u64().unwrap();
+    assert!(bytes > size as u64 && bytes < size as u64 + 10_000, "{report:#}");
+    assert_eq!((&report["read"], &report["load_files"]), (&8_001.into(), &1.into()), "{report:#}");
+    let mut model = Model::new(&table);
+    model.load(&load);
+    model.apply(&changes);
+    model.apply(&[delete(["0", NULL])]);
+    assert_same(&site.rows(&table), &model.rows(), "in a bucket");
+    assert_eq!(site.run().table(&table)["state"], "unchanged");
+}
+
+#[test]
+fn check_says_nothing_of_what_only_csv_files_lack() {
+    let site = loaded(&goods(&[ID, NAME]));
+    let hazards: Vec<_> = site.check_exits(0).iter().map(|finding| finding["hazard"].to_string()).collect();
+    for of_csv in ["columns-without-names", "values-without-quotes", "empty-is-null", "run-stops"] {
+        assert!(!hazards.iter().any(|hazard| hazard.contains(of_csv)), "{hazards:?}");
     }
 }

@@ -68,7 +68,7 @@ impl TypedReader {
         };
         let of_table = &names[layout.leading(has_operation)..];
         let places = Places::by_name(&layout, &shape, has_operation, of_table, key)
-            .map_err(|reason| RecordError::Columns(reason + &told::definitions(file, &shape)))?;
+            .map_err(|reason| RecordError::Columns(reason + &told::unknown(file, &layout, has_operation, &shape)))?;
         for field in places.columns.iter().flatten() {
             told::sql_type(file.field(*field)).map_err(RecordError::Columns)?;
         }

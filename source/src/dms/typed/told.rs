@@ -2,7 +2,7 @@
 
 use arrow::datatypes::{DataType, Field, Schema};
 
-use crate::dms::layout::Layout;
+use crate::dms::layout::{Layout, OP};
 use crate::dms::names::FileKind;
 use crate::dms::settings::S3Settings;
 use crate::dms::shape::Shape;
@@ -43,9 +43,14 @@ pub fn united(table: &TableSchema, file: &TableSchema) -> TableSchema {
     united
 }
 
-/// How CREATE TABLE would have the columns of `file` that the table does not know, to be added to a message.
-pub(super) fn definitions(file: &Schema, shape: &Shape) -> String {
-    let unknown = file.fields().iter().filter(|field| shape.named(field.name()).is_none());
+/// What there is to say of the columns of `file` that the table does not know, to be added to a message: how CREATE TABLE
+/// would have them.
+pub(super) fn unknown(file: &Schema, layout: &Layout, has_operation: bool, shape: &Shape) -> String {
+    let of_table = file.fields().iter().skip(layout.leading(has_operation));
+    let mut unknown = of_table.filter(|field| shape.named(field.name()).is_none()).peekable();
+    if unknown.peek().is_some_and(|field| field.name() == OP) {
+        return "; if the endpoint sets IncludeOpForFullLoad, s3_settings must say so".to_owned();
+    }
     let unknown = unknown.filter_map(|field| Some(format!("`{}` {}", field.name(), sql_type(field).ok()?)));
     let unknown: Vec<_> = unknown.collect();
     if unknown.is_empty() { String::new() } else { format!("; by its type in the file it is {}", unknown.join(", ")) }
