@@ -142,8 +142,8 @@ impl ParquetRows {
         }
         let size = self.bytes.pass_rest().map_err(RecordError::Io)?;
         if size != self.size {
-            let reason = format!("it had {} bytes when it was listed and {size} when it was read", self.size);
-            return Err(self.damaged(&ParquetError::EOF(reason)));
+            let changed = format!("it had {} bytes when it was listed and {size} when it was read", self.size);
+            return Err(RecordError::Io(io::Error::other(Error::transient(changed))));
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::schema::{Column, SqlType, TableSchema};
 /// commit, and without what the task adds by `rules`.
 ///
 /// # Errors
-/// A column of a type that MySQL does not have, as the end of a sentence.
+/// A column of a type that MySQL does not have, or one that may be an operation, as the end of a sentence.
 pub fn columns(
     file: &Schema,
     kind: FileKind,
@@ -23,6 +23,12 @@ pub fn columns(
     let names: Vec<_> = file.fields().iter().map(|field| field.name().clone()).collect();
     let (layout, has_operation) = Layout::told_by(&names, kind, settings);
     let leading = layout.leading(has_operation);
+    if !has_operation && names.first().is_some_and(|name| name == OP) {
+        return Err(format!(
+            "its first column is {OP}: if the endpoint sets IncludeOpForFullLoad, s3_settings must say so; if the source \
+             has such a column, give CREATE TABLE statements"
+        ));
+    }
     let of_source = file.fields().iter().skip(leading).filter(|field| !rules.adds(field.name(), &names[leading..]));
     let column = |field| Ok(Column { name: Field::name(field).clone(), sql_type: sql_type(field)?, nullable: true });
     let columns = of_source.map(|field| column(field.as_ref())).collect::<Result<_, String>>()?;
@@ -158,6 +164,8 @@ mod tests {
         let rules = TableRules::default();
         let told = columns(&file, FileKind::Load, &settings, &rules).unwrap();
         assert_eq!(told, schema(&[("id", "INT UNSIGNED"), ("price", "DECIMAL(10,2)")]));
+        let error = columns(&file, FileKind::Load, &S3Settings::default(), &rules).unwrap_err();
+        assert!(error.contains("IncludeOpForFullLoad"), "{error}");
         let nested = Schema::new(vec![Field::new_list("tags", field("item", DataType::Utf8), true)]);
         let error = columns(&nested, FileKind::Load, &settings, &rules).unwrap_err();
         assert!(error.starts_with("column tags has the type List("), "{error}");
