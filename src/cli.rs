@@ -82,7 +82,7 @@ struct Selection {
     /// Replace the table by the full load that is there now
     #[arg(long, value_name = "TABLE")]
     reload: Vec<TableName>,
-    /// Merge change files that came late
+    /// Merge change files that came late or were mended in the quarantine, in their place among those after them
     #[arg(long)]
     include_late: bool,
     /// The table's full load is complete

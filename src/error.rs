@@ -134,6 +134,12 @@ impl From<deltalake::parquet::errors::ParquetError> for Error {
     }
 }
 
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        sort(&error)
+    }
+}
+
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
         Error::definite(error)
@@ -186,7 +192,11 @@ fn sort(error: &(dyn std::error::Error + 'static)) -> Error {
         if let Some(kernel) = this.downcast_ref::<KernelError>() {
             return sort_kernel(kernel);
         }
-        cause = this.source();
+        // the source of such an error is the one below what it holds
+        cause = match this.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(held) => Some(held),
+            None => this.source(),
+        };
     }
     Error::definite(error)
 }
@@ -239,4 +249,29 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = this.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(text: &str) -> object_store::Error {
+        object_store::Error::Generic { store: "S3", source: text.into() }
+    }
+
+    #[test]
+    fn a_store_that_may_recover_is_found_below_the_errors_of_libraries() {
+        let kernel = || KernelError::ObjectStore(store("connection reset"));
+        let errors: [Error; 4] = [
+            store("connection reset").into(),
+            std::io::Error::other(store("connection reset")).into(),
+            DeltaTableError::KernelError(kernel()).into(),
+            DataFusionError::External(Box::new(DeltaTableError::KernelError(kernel()))).into(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind, Kind::Transient, "{error}");
+        }
+        assert_eq!(Error::from(std::io::Error::other(store("403 Forbidden"))).kind, Kind::Definite);
+        assert_eq!(Error::from(std::io::Error::other("disk full")).kind, Kind::Definite);
+    }
 }

@@ -107,6 +107,7 @@ impl Job {
                 datetime: self.all.datetime,
                 table_type: self.all.table_type,
                 on_vanished: self.all.on_vanished,
+                quarantines: self.all.quarantines,
                 rewrite_types: self.all.rewrite_types,
                 metadata: vec![],
                 helpers: vec![],
@@ -149,6 +150,7 @@ struct OfAll {
     datetime: DatetimeAs,
     table_type: TableType,
     on_vanished: OnVanished,
+    quarantines: bool,
     rewrite_types: bool,
 }
 
@@ -158,6 +160,7 @@ impl OfAll {
             datetime: datetime(config.lake.datetime),
             table_type: table_type(config.lake.table_type),
             on_vanished: on_vanished(config.source.on_vanished),
+            quarantines: config.source.on_bad_record == Some(config::OnBadRecord::Quarantine),
             rewrite_types: config.source.on_type_change == Some(config::OnTypeChange::Rewrite),
         }
     }
@@ -166,15 +169,12 @@ impl OfAll {
 /// A setting that changes the outcome and is not carried out is refused by name: to ignore it would be silent.
 fn refuse_what_is_not_carried_out(config: &Config, settings: &S3Settings) -> Result<()> {
     let source = &config.source;
-    let of_all = ("source".to_string(), (source.on_bad_record, source.on_vanished, source.on_ddl));
+    let of_all = ("source".to_string(), (source.on_vanished, source.on_ddl));
     let of_tables = config.tables.iter().map(|table| {
-        let policies = (table.on_bad_record, table.on_vanished, table.on_ddl);
+        let policies = (table.on_vanished, table.on_ddl);
         (format!("[[table]] {}", table.name), policies)
     });
-    for (place, (bad_record, vanished, ddl)) in std::iter::once(of_all).chain(of_tables) {
-        if let Some(value) = bad_record.filter(|v| *v != config::OnBadRecord::Stop) {
-            return Err(not_yet("on_bad_record", value).at(place));
-        }
+    for (place, (vanished, ddl)) in std::iter::once(of_all).chain(of_tables) {
         let truncates = vanished == Some(config::OnVanished::Truncate);
         if truncates && settings.folders.cdc_path.is_some() {
             return Err(Error::usage(

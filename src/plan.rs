@@ -99,11 +99,13 @@ pub struct StepFile {
 /// What the files of a step hold.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Contents {
-    /// Records, which are `inserts + updates + deletes`.
+    /// Records, which are `inserts + updates + deletes + bad`.
     pub read: u64,
     pub inserts: u64,
     pub updates: u64,
     pub deletes: u64,
+    /// Records for the quarantine.
+    pub bad: u64,
     /// Records that a later one of the same row outdates.
     pub netted_away: u64,
     pub zero_dates: u64,
@@ -271,6 +273,9 @@ impl Contents {
         )];
         if self.netted_away > 0 {
             parts.push(format!("{} netted away", self.netted_away));
+        }
+        if self.bad > 0 {
+            parts.push(format!("{} for the quarantine", self.bad));
         }
         if self.zero_dates > 0 {
             parts.push(counted(self.zero_dates, "zero date"));

@@ -80,6 +80,9 @@ pub struct Skipped {
 /// Deletes of keys that the table does not hold.
 const ABSENT: &str = "delete of a row that is not there";
 
+/// Records that are no rows.
+const QUARANTINED: &str = "bad record, which is in the quarantine";
+
 impl TableReport {
     pub fn new(table: String) -> TableReport {
         TableReport {
@@ -122,11 +125,20 @@ impl TableReport {
         self.key_updates += counts.key_updates;
         self.files_added += counts.files_added;
         self.files_removed += counts.files_removed;
-        if counts.absent_deletes > 0 {
-            match self.skipped.iter_mut().find(|skipped| skipped.reason == ABSENT) {
-                Some(skipped) => skipped.rows += counts.absent_deletes,
-                None => self.skipped.push(Skipped { reason: ABSENT, rows: counts.absent_deletes }),
-            }
+        self.skip(ABSENT, counts.absent_deletes);
+    }
+
+    /// Adds records that one commit passed over, since they are no rows.
+    pub fn quarantined(&mut self, records: u64) {
+        self.read += records;
+        self.skip(QUARANTINED, records);
+    }
+
+    fn skip(&mut self, reason: &'static str, rows: u64) {
+        match self.skipped.iter_mut().find(|skipped| skipped.reason == reason) {
+            _ if rows == 0 => {}
+            Some(skipped) => skipped.rows += rows,
+            None => self.skipped.push(Skipped { reason, rows }),
         }
     }
 

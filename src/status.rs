@@ -45,6 +45,8 @@ pub struct TableStatus {
     /// Change files that are not merged yet, and their bytes.
     pub pending_files: u64,
     pub pending_bytes: u64,
+    /// Records in the quarantine.
+    pub quarantined: Option<u64>,
 }
 
 /// Looks at every table of the job and of the lake.
@@ -53,9 +55,14 @@ pub async fn status(job: &Job) -> Result<Status> {
     let mut names: BTreeSet<TableName> = lake.table_names().await?.into_iter().collect();
     names.extend(listing::tables(&job.raw, &job.settings.folders, |name| job.selects(name)).await?);
     names.extend(job.named_tables().cloned());
-    let (job, lake) = (job, &lake);
+    let quarantined = lake.quarantined().await?;
+    let (job, lake, quarantined) = (job, &lake, &quarantined);
     let tables = futures::stream::iter(names.into_iter().map(|name| async move {
         let mut status = TableStatus::unknown(&name);
+        if quarantined.contains(&name) {
+            let bad = lake.open_quarantine(&name).await.ok().flatten();
+            status.quarantined = bad.and_then(|bad| bad.rows());
+        }
         // one broken table must not hide the others
         if let Err(error) = table(job, lake, &name, &mut status).await {
             status.state = "unreadable";
@@ -84,6 +91,7 @@ impl TableStatus {
             bytes: None,
             pending_files: 0,
             pending_bytes: 0,
+            quarantined: Some(0),
         }
     }
 }
@@ -173,6 +181,10 @@ impl Status {
         for row in &rows {
             let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
             writeln!(out, "{}", cells.join("  ").trim_end()).map_err(Error::definite)?;
+        }
+        for table in self.tables.iter().filter(|table| table.quarantined != Some(0)) {
+            let count = text(table.quarantined);
+            writeln!(out, "{}: {count} records in quarantine", table.table).map_err(Error::definite)?;
         }
         for table in self.tables.iter().filter(|table| table.error.is_some()) {
             writeln!(out, "{}: {}", table.table, table.error.as_deref().unwrap_or_default())

@@ -8,4 +8,5 @@ pub mod next;
 pub mod content;
 pub mod parquet;
 mod rows;
+pub mod progress;
 pub mod reading;

@@ -3,7 +3,7 @@
 //! No I/O and no clock: after each commit the same question is asked again, so that a run that was cut off, one that
 //! lost a race and one that was never disturbed all take the same way.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use lakemerge_source::dms::names::DataFormat;
 use lakemerge_source::position::Stamp;
@@ -25,7 +25,10 @@ pub struct Wishes {
     pub until: Option<Stamp>,
     /// Replace the table by the load that is there now.
     pub reload: bool,
+    /// Merge late files, with all that are merged after them, in their order.
     pub include_late: bool,
+    /// The same for merged files, as they are [shown](RawFile::shown): what was wrong with them may be mended.
+    pub again: BTreeSet<String>,
     pub load_complete: bool,
     pub on_vanished: OnVanished,
     /// Late files are looked for among those that are older than the position by so many seconds at most.
@@ -291,12 +294,13 @@ fn new_loads(listing: &Listing, read: &[LoadedFile]) -> Vec<RawFile> {
 fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> Result<Vec<RawFile>> {
     let wanted = listing.changes.iter().filter(|file| wishes.wants(file));
     let (before, after): (Vec<_>, Vec<_>) = wanted.cloned().partition(|file| stamp(file) <= position.changes);
-    // Where modification times mean nothing, names alone count.
-    let is_late =
-        |file: &RawFile| !listing.times_mean_nothing && position.listed > 0 && file.modified > position.listed;
+    // Where files may be copies, a new one is not late unless a person says so.
+    let times_count = !listing.times_mean_nothing || wishes.include_late;
+    let is_late = |file: &RawFile| times_count && position.listed > 0 && file.modified > position.listed;
     let is_other =
         |file: &RawFile| stamp(file) == position.changes && position.last != 0 && listing.trace(file) != position.last;
-    let late: Vec<_> = before.into_iter().filter(|file| is_late(file) || is_other(file)).collect();
+    let is_again = |file: &RawFile| wishes.again.contains(&file.shown);
+    let late: Vec<_> = before.into_iter().filter(|file| is_late(file) || is_other(file) || is_again(file)).collect();
     if late.is_empty() {
         dated(listing, position.changes)?;
         return Ok(first_batch(after, wishes.batch_bytes));
@@ -304,18 +308,54 @@ fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> R
     if !wishes.include_late {
         return Err(Error::definite(match late.iter().find(|file| is_other(file)) {
             Some(file) => format!(
-                "{} is another file than the one that was merged under this name; --include-late merges it now, over what \
-                 was merged",
+                "{} is another file than the one that was merged under this name; --include-late merges it again",
                 file.name
             ),
             None => format!(
-                "{} came late: older by name than changes that are already merged; --include-late merges it now, after them",
+                "{} came late: older by name than changes that are already merged; --include-late merges it in its place, \
+                 and the changes after it once more, in one commit",
                 names(&late)
             ),
         }));
     }
-    // in one commit: afterwards nothing tells a late file from one that was merged in its time
-    Ok(late)
+    merged_again(listing, late.first().and_then(stamp), position, wishes)
+}
+
+/// The change files after `upto` that are wanted, as many as fit in `bytes`.
+pub fn following(listing: &Listing, upto: Stamp, wishes: &Wishes, bytes: u64) -> Vec<RawFile> {
+    let wanted = listing.changes.iter().filter(|file| stamp(file) > Some(upto) && wishes.wants(file));
+    first_batch(wanted.cloned().collect(), bytes)
+}
+
+/// The change files `from` one to those at `position`: one after the other they give the rows that they would have given
+/// in their time, whatever of them the table holds already. One commit has all of them, so that no reader sees how the
+/// table was in between, and because afterwards nothing tells a late file from one that was merged in its time.
+fn merged_again(listing: &Listing, from: Option<Stamp>, position: &Position, wishes: &Wishes) -> Result<Vec<RawFile>> {
+    let older: BTreeSet<_> = older_than_the_load(listing).map(stamp).collect();
+    let again = |file: &&RawFile| (from..=position.changes).contains(&stamp(file)) && !older.contains(&stamp(file));
+    let files: Vec<_> = listing.changes.iter().filter(again).cloned().collect();
+    if let Some(first) =
+        files.first().filter(|file| wishes.expired_before.is_some_and(|before| stamp(file) < Some(before)))
+    {
+        return Err(Error::definite(format!(
+            "{} is older than raw_retention, so that change files after it may be gone, and it cannot be merged in its \
+             place; --reload TABLE replaces the table by the load that is there now",
+            first.name
+        )));
+    }
+    dated(listing, from)?;
+    Ok(files)
+}
+
+/// The change files that may have come late or may be copies of merged ones: on a local path nothing tells which.
+pub fn late_or_copied<'a>(listing: &'a Listing, position: &'a Position) -> impl Iterator<Item = &'a RawFile> {
+    let is_doubtful = |file: &&RawFile| {
+        listing.times_mean_nothing
+            && position.listed > 0
+            && file.modified > position.listed
+            && stamp(file) <= position.changes
+    };
+    listing.changes.iter().filter(is_doubtful)
 }
 
 /// As many files as fit in a batch, and at least one.

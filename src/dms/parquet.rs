@@ -14,7 +14,7 @@ use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use futures::{StreamExt, TryStreamExt};
 use lakemerge_source::dms::names::{FileKind, FileName};
-use lakemerge_source::dms::records::{RecordError, Rows};
+use lakemerge_source::dms::records::{BadRecord, RecordError, Rows};
 use lakemerge_source::dms::settings::S3Settings;
 use lakemerge_source::dms::transformations::TableRules;
 use lakemerge_source::dms::typed::{self, TypedReader};
@@ -24,7 +24,6 @@ use tokio::runtime::Handle;
 
 use super::content::Content;
 use super::listing::RawFile;
-use super::metadata::MetadataColumn;
 use super::reading::{Reading, at};
 use crate::error::{At, Error, Result};
 use crate::storage::parquet::{Stretch, footer, span};
@@ -76,8 +75,8 @@ impl ParquetRows {
         let told = bytes.told(&reading.store, file)?;
         let (settings, shape) = (&reading.settings, Arc::clone(&reading.shape));
         let rows = TypedReader::new(told.schema(), settings, kind, shape, &reading.key, reading.datetime)?;
-        let commit_times = reading.metadata.contains(&MetadataColumn::CommitTs);
-        let rows = if commit_times { rows.with_commit_times() } else { rows };
+        let rows = if reading.apart.is_some() { rows.setting_bad_apart() } else { rows };
+        let rows = if reading.reads_commit_times(kind) { rows.with_commit_times() } else { rows };
         let groups = 0..told.metadata().num_row_groups();
         Ok(ParquetRows { bytes, size: file.size, file: told, groups, batches: None, rows })
     }
@@ -87,27 +86,32 @@ impl ParquetRows {
         self.rows.records()
     }
 
+    /// The records that were set apart since this was asked last.
+    pub fn take_bad(&mut self) -> Vec<BadRecord> {
+        self.rows.take_bad()
+    }
+
     /// The next rows, at most `max_rows` of them; `None` at the end of the file.
     ///
     /// # Errors
-    /// At a value that is none of its column, and where the file is damaged.
+    /// At a value that is none of its column, unless such records are set apart, and where the file is damaged.
     pub fn next(&mut self, max_rows: usize) -> Result<Option<Rows>, RecordError> {
         loop {
-            while let Some(batches) = &mut self.batches {
-                let batch = guarded(|| Ok(batches.next().transpose()?)).map_err(|error| self.damaged(&error))?;
-                let Some(batch) = batch else {
-                    self.batches = None;
-                    break;
-                };
-                if let Some(rows) = self.rows.rows(&batch)? {
-                    return Ok(Some(rows));
-                }
+            if let Some(rows) = self.rows.next()? {
+                return Ok(Some(rows));
             }
-            let Some(group) = self.groups.next() else {
-                self.end()?;
-                return Ok(None);
+            let Some(batches) = &mut self.batches else {
+                let Some(group) = self.groups.next() else {
+                    self.end()?;
+                    return Ok(None);
+                };
+                self.batches = Some(self.group(group, max_rows)?);
+                continue;
             };
-            self.batches = Some(self.group(group, max_rows)?);
+            match guarded(|| Ok(batches.next().transpose()?)).map_err(|error| self.damaged(&error))? {
+                Some(batch) => self.rows.take(batch),
+                None => self.batches = None,
+            }
         }
     }
 

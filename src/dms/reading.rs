@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::Schema;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 use lakemerge_source::dms::names::{DataFormat, FileKind, decompress};
-use lakemerge_source::dms::records::{Operation, RecordError, Rows};
+use lakemerge_source::dms::records::{self, Operation, RecordError, Rows};
 use lakemerge_source::dms::settings::S3Settings;
 use lakemerge_source::dms::shape::Shape;
 use lakemerge_source::infer::Inference;
@@ -22,9 +22,11 @@ use super::changes::ChangeRows;
 use super::content::{Content, Fetched};
 use super::listing::RawFile;
 use super::metadata::MetadataColumn;
+use super::progress::Progress;
 use super::rows::RowReader;
 use crate::error::{Error, Result};
 use crate::lake::position::LoadedFile;
+use crate::lake::quarantine::BadRecord;
 
 /// Rows that one step of a reader hands on.
 const ROWS: usize = 16 * 1024;
@@ -50,7 +52,17 @@ pub struct Reading {
     /// What rows carry beside the source's columns.
     pub metadata: Arc<[MetadataColumn]>,
     pub others: Others,
+    /// Where records go that are no rows; without it the first one ends the reading.
+    pub apart: Option<Apart>,
 }
+
+/// Records of any file that are no rows.
+pub type Apart = Arc<Mutex<Vec<BadRecord>>>;
+
+/// So many bad records of one table in one commit are no matter of single records.
+const MOST_BAD: usize = 10_000;
+/// The same for their bytes.
+const MOST_BAD_BYTES: usize = 64 << 20;
 
 /// What was read, for the report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,11 +79,12 @@ pub enum LoadStep {
     File(LoadedFile, ReadCounts),
 }
 
-/// What was read of a load so far.
+/// What was read so far: LOAD files, or changes and how far they have come.
 #[derive(Debug, Clone, Default)]
 pub struct LoadRead {
     pub files: Vec<LoadedFile>,
     pub counts: ReadCounts,
+    pub progress: Progress,
 }
 
 /// Changes as they come in, in the order of the source.
@@ -95,12 +108,33 @@ impl Incoming {
 /// The changes of one file.
 enum FileRows {
     /// Cut and typed already, and holding their share of the bytes in flight.
-    Ready(Vec<ChangeRows>, ReadCounts, OwnedSemaphorePermit),
+    Ready(Vec<ChangeRows>, (ReadCounts, Progress), OwnedSemaphorePermit),
     /// Of a file that is too large to be fetched before its turn.
     ToCome(RawFile),
 }
 
 impl Reading {
+    /// The records that were set apart so far.
+    pub fn bad(&self) -> Vec<BadRecord> {
+        let apart = self.apart.as_ref();
+        apart.map(|apart| apart.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
+    }
+
+    fn set_apart(&self, file: &RawFile, bad: Vec<records::BadRecord>) -> Result<u64> {
+        let (count, Some(apart)) = (bad.len() as u64, &self.apart) else { return Ok(0) };
+        let mut apart = apart.lock().unwrap_or_else(PoisonError::into_inner);
+        apart.extend(bad.into_iter().map(|bad| BadRecord::new(&file.shown, bad)));
+        if apart.len() > MOST_BAD || apart.iter().map(|bad| bad.raw.len()).sum::<usize>() > MOST_BAD_BYTES {
+            let first = apart.iter().find(|bad| bad.file == file.shown).map(BadRecord::to_string).unwrap_or_default();
+            return Err(Error::definite(format!(
+                "more than {MOST_BAD} records or {} MiB for the quarantine; does a setting or the schema not fit? {first}",
+                MOST_BAD_BYTES >> 20
+            ))
+            .at(&file.shown));
+        }
+        Ok(count)
+    }
+
     /// All changes of `files`, which are in order.
     ///
     /// Many files are fetched at once, as far as the bytes in flight allow; a large one is cut while it streams in.
@@ -112,8 +146,8 @@ impl Reading {
             futures::stream::iter(files).map(move |file| this.clone().fetched(file)).buffered(FETCHES)
         };
         let rows = fetches.map_ok(move |file| match file {
-            FileRows::Ready(rows, counts, permit) => {
-                counted.lock().unwrap_or_else(PoisonError::into_inner).counts.add(counts);
+            FileRows::Ready(rows, read, permit) => {
+                counted.lock().unwrap_or_else(PoisonError::into_inner).add_changes(read);
                 drop(permit);
                 futures::stream::iter(rows.into_iter().map(Ok)).boxed()
             }
@@ -132,11 +166,11 @@ impl Reading {
         let content = self.store.get(&file.path).await?.bytes().await?;
         tokio::task::spawn_blocking(move || {
             let mut rows = vec![];
-            let counts = self.change_file(&file, Content::Whole(Cursor::new(content)), |more| {
+            let read = self.change_file(&file, Content::Whole(Cursor::new(content)), |more| {
                 rows.push(more);
                 Ok(())
             })?;
-            Ok(FileRows::Ready(rows, counts, permit))
+            Ok(FileRows::Ready(rows, read, permit))
         })
         .await?
     }
@@ -148,7 +182,7 @@ impl Reading {
             let (content, _) = Fetched::start(Arc::clone(&this.store), &file);
             let send = |rows| sender.blocking_send(Ok(rows)).map_err(|_| Error::transient("the changes were given up"));
             match this.change_file(&file, Content::Streamed(content), send) {
-                Ok(counts) => counted.lock().unwrap_or_else(PoisonError::into_inner).counts.add(counts),
+                Ok(read) => counted.lock().unwrap_or_else(PoisonError::into_inner).add_changes(read),
                 // a receiver that is gone has its own error to tell
                 Err(error) => drop(sender.blocking_send(Err(error))),
             }
@@ -162,12 +196,15 @@ impl Reading {
         file: &RawFile,
         content: Content,
         mut take: impl FnMut(ChangeRows) -> Result<()>,
-    ) -> Result<ReadCounts> {
+    ) -> Result<(ReadCounts, Progress)> {
+        let mut progress = Progress::default();
         let mut counts = ReadCounts { bytes: file.size, ..ReadCounts::default() };
         let mut reader = RowReader::new(self, file, FileKind::Changes, content).map_err(|e| at(file, e))?;
         let (shown, mut records): (Arc<str>, _) = (file.shown.as_str().into(), 0);
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
-            counts.zero_dates += self.zero_dates(file, &rows)?;
+            self.set_apart(file, reader.take_bad())?;
+            counts.zero_dates += rows.zero_dates.iter().sum::<u64>();
+            progress.observe(&shown, &rows);
             let columns = self.with_metadata(file, &rows)?;
             records += rows.operations.len() as u64;
             let changes = ChangeRows {
@@ -184,9 +221,10 @@ impl Reading {
                 None => changes,
             })?;
         }
+        self.set_apart(file, reader.take_bad())?;
         self.others.lock().unwrap_or_else(PoisonError::into_inner).extend(reader.other_tables().cloned());
         counts.records = records;
-        Ok(counts)
+        Ok((counts, progress))
     }
 
     /// The rows of a load's `files`, in order, as they stream in.
@@ -230,14 +268,25 @@ impl Reading {
         let mut counts = ReadCounts { bytes: file.size, ..ReadCounts::default() };
         let content = Content::Streamed(content);
         let mut reader = RowReader::new(self, file, FileKind::Load, content).map_err(|e| at(file, e))?;
+        let mut bad = 0;
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
-            counts.zero_dates += self.zero_dates(file, &rows)?;
+            bad += self.set_apart(file, reader.take_bad())?;
+            counts.zero_dates += rows.zero_dates.iter().sum::<u64>();
             if steps.blocking_send(Ok(LoadStep::Rows(self.with_metadata(file, &rows)?))).is_err() {
                 return Err(Error::transient("the load was given up"));
             }
         }
-        counts.records = reader.records();
-        if counts.records == 0 && !self.settings.add_column_name && file.format() == DataFormat::Csv {
+        bad += self.set_apart(file, reader.take_bad())?;
+        counts.records = reader.records() - bad;
+        if counts.records == 0 && bad > 1 {
+            let bad = self.bad().into_iter().find(|bad| bad.file == file.shown);
+            let reason = bad.map(|bad| bad.to_string()).unwrap_or_default();
+            return Err(Error::definite(format!(
+                "every record is bad, as if a setting or the schema did not fit; {reason}"
+            ))
+            .at(&file.shown));
+        }
+        if reader.records() == 0 && !self.settings.add_column_name && file.format() == DataFormat::Csv {
             return Err(Error::definite(format!(
                 "{}: an empty LOAD file, but DMS writes none for a table without rows; was it cut while it was copied?",
                 file.shown
@@ -248,19 +297,9 @@ impl Reading {
         steps.blocking_send(Ok(LoadStep::File(loaded, counts))).map_err(|_| Error::transient("the load was given up"))
     }
 
-    /// Counts zero dates, which become NULL; in a key two of them would become one row.
-    fn zero_dates(&self, file: &RawFile, rows: &Rows) -> Result<u64> {
-        if let Some(column) = self.key.iter().find(|&&column| rows.zero_dates[column] > 0) {
-            return Err(Error::definite(format!(
-                "{}, records {} to {}: key column {} holds a zero date, which no calendar has, and as NULL different keys \
-                 would become one; configure a key without it, or mend the value in the source",
-                file.shown,
-                rows.first_record,
-                rows.record(rows.operations.len() - 1),
-                self.shape.schema.columns[*column].name,
-            )));
-        }
-        Ok(rows.zero_dates.iter().sum())
+    /// Whether the time of commit is read: of changes it also tells what was written again.
+    pub(super) fn reads_commit_times(&self, kind: FileKind) -> bool {
+        kind == FileKind::Changes || self.metadata.contains(&MetadataColumn::CommitTs)
     }
 
     fn with_metadata(&self, file: &RawFile, rows: &Rows) -> Result<RecordBatch> {
@@ -322,6 +361,11 @@ impl InFlight {
 }
 
 impl LoadRead {
+    fn add_changes(&mut self, (counts, progress): (ReadCounts, Progress)) {
+        self.counts.add(counts);
+        self.progress.then(progress);
+    }
+
     pub fn add(&mut self, file: LoadedFile, counts: ReadCounts) {
         self.files.push(file);
         self.counts.add(counts);

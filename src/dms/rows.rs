@@ -4,12 +4,11 @@ use std::io::Read;
 use std::sync::Arc;
 
 use lakemerge_source::dms::names::{DataFormat, FileKind, decompress};
-use lakemerge_source::dms::records::{RecordError, RecordReader, Rows};
+use lakemerge_source::dms::records::{BadRecord, RecordError, RecordReader, Rows};
 use lakemerge_source::name::TableName;
 
 use super::content::Content;
 use super::listing::RawFile;
-use super::metadata::MetadataColumn;
 use super::parquet::ParquetRows;
 use super::reading::Reading;
 
@@ -26,25 +25,34 @@ impl RowReader {
     /// If a Parquet file tells no columns, or none that are the table's.
     pub fn new(reading: &Reading, file: &RawFile, kind: FileKind, content: Content) -> Result<RowReader, RecordError> {
         let Reading { settings, shape, key, datetime, .. } = reading;
-        let commit_times = reading.metadata.contains(&MetadataColumn::CommitTs);
         if file.format() == DataFormat::Parquet {
             return Ok(RowReader::Parquet(Box::new(ParquetRows::new(reading, file, kind, content)?)));
         }
         let content = decompress(&file.name, content);
         let reader = RecordReader::new(content, settings, kind, Arc::clone(shape), *datetime).with_key(key, *datetime);
         let reader = if file.holds_all_tables() { reader.of_all_tables(&reading.table) } else { reader };
-        let reader = if commit_times { reader.with_commit_times() } else { reader };
+        let reader = if reading.apart.is_some() { reader.setting_bad_apart() } else { reader };
+        let reader = if reading.reads_commit_times(kind) { reader.with_commit_times() } else { reader };
         Ok(RowReader::Csv(Box::new(reader)))
     }
 
     /// The next rows, at most `max_rows` of them; `None` at the end of the file.
     ///
     /// # Errors
-    /// At the first record that is no row. Rows of the same call are lost with it, and the reader cannot go on.
+    /// At the first record that is no row, unless these are set apart, and where the file cannot be read on. Rows of the
+    /// same call are lost with it, and the reader cannot go on.
     pub fn next(&mut self, max_rows: usize) -> Result<Option<Rows>, RecordError> {
         match self {
             RowReader::Csv(records) => records.next(max_rows),
             RowReader::Parquet(rows) => rows.next(max_rows),
+        }
+    }
+
+    /// The records that were set apart since this was asked last.
+    pub fn take_bad(&mut self) -> Vec<BadRecord> {
+        match self {
+            RowReader::Csv(records) => records.take_bad(),
+            RowReader::Parquet(rows) => rows.take_bad(),
         }
     }
 

@@ -36,6 +36,8 @@ pub struct TableJob {
     pub datetime: DatetimeAs,
     pub table_type: TableType,
     pub on_vanished: OnVanished,
+    /// True if bad records are set apart, instead of stopping the table.
+    pub quarantines: bool,
     /// True if a column's new type may rewrite the table.
     pub rewrite_types: bool,
     /// Columns beside the source's, in order; `_deleted` among them means that deleted rows stay.
@@ -231,6 +233,7 @@ pub(super) fn tables(
             datetime: table.datetime.map_or(all.datetime, |d| datetime(Some(d))),
             table_type: table.table_type.map_or(all.table_type, |t| table_type(Some(t))),
             on_vanished: table.on_vanished.map_or(all.on_vanished, |v| on_vanished(Some(v))),
+            quarantines: table.on_bad_record.map_or(all.quarantines, |v| v == config::OnBadRecord::Quarantine),
             rewrite_types: table.on_type_change.map_or(all.rewrite_types, |v| v == config::OnTypeChange::Rewrite),
             rules,
             metadata,

@@ -5,6 +5,7 @@ pub mod create;
 pub mod position;
 pub mod probe;
 pub mod provider;
+pub mod quarantine;
 pub mod scan;
 pub mod stats;
 pub mod table;
@@ -20,6 +21,9 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::storage::Location;
 use table::Table;
+
+/// The folder of the lake below which tables of bad records lie, by the names of the tables that they are none of.
+pub const QUARANTINE: &str = "_quarantine";
 
 /// What a merge does to the files that hold rows it changes (the words are Hudi's).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,12 +54,27 @@ impl Lake {
         Table::open(name, self.log(name)?).await.map_err(|e| e.at(format!("table {name}")))
     }
 
+    /// Opens the table of records of `name` that could not be read, if there is one.
+    pub async fn open_quarantine(&self, name: &TableName) -> Result<Option<Table>> {
+        Table::open(name, self.log_below(&[QUARANTINE], name)?).await.map_err(|e| e.at(format!("quarantine of {name}")))
+    }
+
     /// The log of `name`, whether or not the table exists.
     pub fn log(&self, name: &TableName) -> Result<LogStoreRef> {
+        self.log_below(&[], name)
+    }
+
+    /// The log of the table of records of `name` that could not be read.
+    pub fn quarantine(&self, name: &TableName) -> Result<LogStoreRef> {
+        self.log_below(&[QUARANTINE], name)
+    }
+
+    fn log_below(&self, folders: &[&str], name: &TableName) -> Result<LogStoreRef> {
         let mut url = self.location.url.clone();
         url.path_segments_mut()
             .map_err(|()| Error::usage(format!("{} cannot hold tables", self.location.url)))?
             .pop_if_empty()
+            .extend(folders)
             .extend([escape(&name.schema).as_str(), escape(&name.table).as_str(), ""]);
         let prefix = Path::from_url_path(url.path()).map_err(|e| Error::usage(format!("table {name}: {e}")))?;
         let prefixed = Arc::new(PrefixStore::new(Arc::clone(&self.location.store), prefix));
@@ -64,8 +83,17 @@ impl Lake {
 
     /// The names of all tables, in order.
     pub async fn table_names(&self) -> Result<Vec<TableName>> {
+        self.names_below(&self.location.prefix).await
+    }
+
+    /// The names of the tables of which records are in the quarantine, in order.
+    pub async fn quarantined(&self) -> Result<Vec<TableName>> {
+        self.names_below(&self.location.prefix.clone().join(QUARANTINE)).await
+    }
+
+    async fn names_below(&self, folder: &Path) -> Result<Vec<TableName>> {
         let store = &self.location.store;
-        let schemas = store.list_with_delimiter(Some(&self.location.prefix)).await?.common_prefixes;
+        let schemas = store.list_with_delimiter(Some(folder)).await?.common_prefixes;
         let listings = futures::stream::iter(schemas.into_iter().map(|schema| async move {
             let tables = store.list_with_delimiter(Some(&schema)).await?.common_prefixes;
             Ok::<_, Error>((schema, tables))

@@ -28,8 +28,13 @@ const LISTED: &str = "lakemerge/dms/listed";
 /// [`Listing::trace`]: crate::dms::listing::Listing::trace
 const LAST: &str = "lakemerge/dms/last";
 
+/// [`Progress::mark`] of the changes merged; 0 where nothing tells it, as in tables of earlier versions.
+///
+/// [`Progress::mark`]: crate::dms::progress::Progress::mark
+const MARK: &str = "lakemerge/dms/mark";
+
 /// The ids of a complete position, all of which stand in every commit.
-pub const IDS: [&str; 6] = [VERSION, GENERATION, LOADED, CHANGES, LISTED, LAST];
+pub const IDS: [&str; 7] = [VERSION, GENERATION, LOADED, CHANGES, LISTED, LAST, MARK];
 
 /// How far a table has come in the order of its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,6 +44,7 @@ pub struct Position {
     pub changes: Option<Stamp>,
     pub listed: i64,
     pub last: i64,
+    pub mark: i64,
 }
 
 impl Position {
@@ -51,6 +57,7 @@ impl Position {
             (CHANGES, self.changes.map_or(0, |stamp| stamp.as_i64())),
             (LISTED, self.listed),
             (LAST, self.last),
+            (MARK, self.mark),
         ];
         values.into_iter().map(|(id, value)| Transaction::new(id, value)).collect()
     }
@@ -64,6 +71,7 @@ impl Position {
             changes: if changes == 0 { None } else { Some(Stamp::from_i64(changes)?) },
             listed: *values.get(LISTED)?,
             last: values.get(LAST).copied().unwrap_or_default(),
+            mark: values.get(MARK).copied().unwrap_or_default(),
         })
     }
 }
@@ -120,7 +128,7 @@ mod tests {
     fn a_position_is_read_back_as_it_was_written() {
         for changes in [None, Some("20240809-192717787".parse().unwrap())] {
             let position =
-                Position { generation: 3, load_complete: true, changes, listed: 1_700_000_000_000, last: 17 };
+                Position { generation: 3, load_complete: true, changes, listed: 1_700_000_000_000, last: 17, mark: 20 };
             let values: HashMap<_, _> =
                 position.transactions(7).into_iter().map(|txn| (txn.app_id, txn.version)).collect();
             assert_eq!(values[VERSION], 7);

@@ -83,7 +83,7 @@ pub async fn after_run(engine: &Engine, lake: &Lake, name: &TableName, from: u64
 async fn checkpoint(log: &LogStoreRef, done: &mut Upkeep) -> Result<()> {
     let mut table = DeltaTable::new(log.clone());
     table.load().await?;
-    checkpoints::create_checkpoint(&table, None).await.map_err(|e| Error::definite(e).at("checkpoint"))?;
+    checkpoints::create_checkpoint(&table, None).await.map_err(|e| Error::from(e).at("checkpoint"))?;
     done.checkpoint = true;
     Ok(())
 }
@@ -91,8 +91,7 @@ async fn checkpoint(log: &LogStoreRef, done: &mut Upkeep) -> Result<()> {
 async fn clean_up(lake: &Lake, name: &TableName, done: &mut Upkeep) -> Result<()> {
     let mut table = DeltaTable::new(lake.log(name)?);
     table.load().await?;
-    let deleted =
-        checkpoints::cleanup_metadata(&table, None).await.map_err(|e| Error::definite(e).at("log clean-up"))?;
+    let deleted = checkpoints::cleanup_metadata(&table, None).await.map_err(|e| Error::from(e).at("log clean-up"))?;
     done.log_files_deleted += deleted as u64;
     vacuum::vacuum(lake, name, done).await
 }

@@ -67,7 +67,7 @@ pub async fn without(table: &Table, layout: &Layout, file: usize, dead: &Roaring
     let written = regrouping.writer.finish()?;
     let size = regrouping.writer.bytes_written();
     out.put(regrouping.written()).await?;
-    out.shutdown().await.map_err(Error::definite)?;
+    out.shutdown().await?;
     let values = view.partition_values_map();
     Ok(Some(vec![layout.added(new, values, size, &written)?]))
 }

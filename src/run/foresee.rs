@@ -13,7 +13,7 @@ use super::table::{Opened, TableRun, same_key};
 use crate::dms::changes::ChangeRows;
 use crate::dms::listing::{Listing, RawFile};
 use crate::dms::next::{self, Next, Reached};
-use crate::dms::reading::Incoming;
+use crate::dms::reading::{Incoming, Reading};
 use crate::error::{Error, Result};
 use crate::job::{Definition, SchemaFrom};
 use crate::lake::position::{LoadedFile, Position};
@@ -60,6 +60,7 @@ impl TableRun<'_> {
     }
 
     async fn look_ahead(&mut self, plan: &mut TablePlan, depth: Depth) -> Result<()> {
+        self.look_into_the_quarantine().await?;
         let opened = self.open().await?;
         let mut ahead = opened.map(|opened| self.ahead_of(opened, plan)).transpose()?;
         let reached = ahead.as_ref().map(|a| Reached { position: a.position, load: &a.load });
@@ -145,12 +146,13 @@ impl TableRun<'_> {
             };
             if depth == Depth::Records {
                 let layout = self.layout(&defined)?;
-                let rows = self.reading(&defined).load(files.to_vec());
+                let reading = self.reading(&defined);
+                let rows = reading.load(files.to_vec());
                 let (read, doubles) = load::count(self.engine, &layout, rows, same_key(defined.key_is_primary)).await?;
                 let (read, zero_dates) = (read.counts.records, read.counts.zero_dates);
                 let contents =
                     Contents { read, inserts: read, netted_away: doubles, zero_dates, ..Contents::default() };
-                step.contents = Some(contents);
+                step.contents = Some(contents.with_bad(&reading));
             }
             definition = Some(defined);
         }
@@ -164,9 +166,11 @@ impl TableRun<'_> {
             Next::ContinueLoad { files, complete } => {
                 let mut step = Step::new(StepKind::ContinueLoad, &files);
                 if let (Depth::Records, Some(definition)) = (depth, &ahead.definition) {
-                    let incoming = self.reading(definition).load_rows(files.clone());
+                    let reading = self.reading(definition);
+                    let incoming = reading.load_rows(files.clone());
                     let same_key = same_key(definition.key_is_primary);
-                    step.contents = Some(self.contents(definition, ahead, incoming, same_key).await?);
+                    let contents = self.contents(definition, ahead, incoming, same_key).await?;
+                    step.contents = Some(contents.with_bad(&reading));
                 }
                 ahead.load.extend(loaded(&files));
                 ahead.position = Position { load_complete: complete, listed: listing.newest(), ..ahead.position };
@@ -223,9 +227,12 @@ impl TableRun<'_> {
     ) -> Result<Step> {
         let mut step = Step::new(kind, files);
         if let (Depth::Records, Some(definition)) = (depth, &ahead.definition) {
-            let incoming = self.reading(definition).changes(files.to_vec());
-            step.contents = Some(self.contents(definition, ahead, incoming, SameKey::LaterStays).await?);
+            let reading = self.reading(definition);
+            let incoming = reading.changes(files.to_vec());
+            let contents = self.contents(definition, ahead, incoming, SameKey::LaterStays).await?;
+            step.contents = Some(contents.with_bad(&reading));
         }
+        self.wishes.again.clear();
         ahead.position = Position {
             // after a TRUNCATE a load may follow, as long as there are no changes
             load_complete: upto.is_some(),
@@ -285,6 +292,15 @@ impl TableRun<'_> {
             touched: table.map(|table| touched(table, &foreseen.located)),
             ..operations
         })
+    }
+}
+
+impl Contents {
+    /// The same with the records that were set apart.
+    fn with_bad(mut self, reading: &Reading) -> Contents {
+        self.bad = reading.bad().len() as u64;
+        self.read += self.bad;
+        self
     }
 }
 

@@ -4,6 +4,7 @@ mod definition;
 mod evolve;
 mod foresee;
 mod notes;
+mod steps;
 mod table;
 mod told;
 
@@ -221,6 +222,7 @@ fn wishes(job: &Job, options: &Options, name: &TableName) -> Wishes {
         until: options.until,
         reload: options.reload.contains(name),
         include_late: options.include_late,
+        again: BTreeSet::new(),
         load_complete: options.load_complete.contains(name),
         accept_load: options.accept_load.contains(name),
         adopt: options.adopt.contains(name),

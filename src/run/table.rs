@@ -6,28 +6,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deltalake::kernel::Action;
 use lakemerge_source::infer::Inference;
 use lakemerge_source::name::TableName;
 use lakemerge_source::position::Stamp;
 use lakemerge_source::schema::TableSchema;
-use serde_json::json;
 
 use super::definition;
 use super::evolve::{Evolution, FoundBy};
 use crate::dms::listing::{self, Listing, RawFile};
 use crate::dms::next::{self, Next, Reached, Wishes};
-use crate::dms::reading::{self, Others, ReadCounts, Reading};
+use crate::dms::reading::{self, Apart, Others, Reading};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::job::{Definition, Job, SchemaFrom, TableJob};
-use crate::lake::commit::{Commit, Outcome};
-use crate::lake::position::{Facts, Position};
+use crate::lake::Lake;
+use crate::lake::commit::Outcome;
+use crate::lake::quarantine;
 use crate::lake::table::{Ours, Table};
-use crate::lake::{Lake, create};
 use crate::maintain;
+use crate::merge::SameKey;
 use crate::merge::write::Layout;
-use crate::merge::{Counts, Merged, SameKey, load, merge};
 use crate::report::{State, TableReport};
 
 /// Races lost in a row before a run gives up and says that it should be run again.
@@ -75,6 +73,7 @@ impl<'a> TableRun<'a> {
         // The listing, and the version of ours that it is good for: what another run has merged must be in it.
         let mut listed: Option<(Listing, Option<u64>)> = None;
         let mut races = 0;
+        self.look_into_the_quarantine().await?;
         loop {
             let opened = self.open().await?;
             if let Some((opened, evolution)) = opened.as_ref().and_then(|o| Some((o, o.evolution.as_ref()?))) {
@@ -92,6 +91,9 @@ impl<'a> TableRun<'a> {
                 listing = self.list(None).await?;
                 step = next::next(&listing, reached.as_ref(), &self.wishes)?;
             }
+            if let Some(opened) = &opened {
+                self.note_doubtful(&listing, opened);
+            }
             if step == Next::Nothing {
                 self.conclude(opened.as_ref());
                 return Ok(());
@@ -102,6 +104,14 @@ impl<'a> TableRun<'a> {
             }
             races = lost(outcome, races).await?;
         }
+    }
+
+    /// Files with bad records are among those that come late: they may be mended.
+    pub(super) async fn look_into_the_quarantine(&mut self) -> Result<()> {
+        if self.wishes.include_late {
+            self.wishes.again = quarantine::files(self.lake, &self.name).await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn list(&mut self, from: Option<Stamp>) -> Result<Listing> {
@@ -169,218 +179,26 @@ impl<'a> TableRun<'a> {
         Ok(Some(Opened { table, ours, evolution }))
     }
 
-    async fn step(&mut self, step: Next, opened: Option<Opened>, listing: &Listing) -> Result<Outcome> {
-        if let Some(opened) = &opened
-            && let Some((evolution, told)) = self.told_beyond(&opened.ours.facts.schema, step.merges()).await?
-        {
-            return self.evolve(&evolution, &told, opened).await;
-        }
-        match (step, opened) {
-            (Next::Load { files, complete, after, gone }, opened) => {
-                let emptied = gone.zip(opened.as_ref().map(|opened| opened.table.rows()));
-                let outcome = self.load(files, complete, after, opened, listing).await?;
-                if let (Outcome::Committed(_), Some((gone, rows))) = (&outcome, emptied) {
-                    self.note_emptied(&gone, rows);
-                }
-                Ok(outcome)
-            }
-            (Next::Empty { files, upto, gone }, Some(opened)) => {
-                self.empty(&files, upto, &gone, &opened, listing).await
-            }
-            (Next::ContinueLoad { files, complete }, Some(opened)) => {
-                self.continue_load(files, complete, &opened, listing).await
-            }
-            (Next::Changes { files, upto }, Some(opened)) => self.changes(&files, upto, &opened, listing).await,
-            (Next::Compare { files }, Some(opened)) => self.compare(&files, &opened).await,
-            (Next::AcceptLoad, Some(opened)) => self.accept_load(&opened, listing).await,
-            (Next::CompleteLoad, Some(opened)) => {
-                let position = Position { load_complete: true, ..opened.ours.position };
-                self.commit(&opened, position, Merged::nothing(), None).await
-            }
-            (step, _) => Err(Error::definite(format!("{step:?} has no table to be done to"))),
-        }
-    }
-
-    /// The first part of a load: a new table, or all of a replaced one, in one commit.
-    async fn load(
-        &mut self,
-        files: Vec<RawFile>,
-        complete: bool,
-        after: Option<Stamp>,
-        old: Option<Opened>,
-        listing: &Listing,
-    ) -> Result<Outcome> {
-        let inferred = self.infer(&files).await?;
-        let definition = self.meant.definition(&self.name, inferred.as_ref())?;
-        let layout = self.layout(&definition)?;
-        let reading = self.reading(&definition);
-        let load_files = files.len() as u64;
-        let loaded = load::load(self.engine, &layout, reading.load(files), same_key(definition.key_is_primary)).await?;
-        let counts = Counts {
-            read: loaded.read.counts.records,
-            inserted: loaded.read.counts.records - loaded.doubles,
-            netted_away: loaded.doubles,
-            files_added: loaded.files.len() as u64,
-            files_removed: old.as_ref().map_or(0, |old| old.table.files.len() as u64),
-            ..Counts::default()
-        };
-        let facts = Facts {
-            source: "dms".into(),
-            key: layout.key.clone(),
-            key_is_primary: definition.key_is_primary,
-            schema: definition.schema.clone(),
-            least_fields: None,
-            load: loaded.read.files,
-        };
-        let generation = old.as_ref().map_or(0, |old| old.ours.position.generation + 1);
-        let last = after.map_or(0, |after| listing.trace_at(after));
-        let position = Position { generation, load_complete: complete, changes: after, listed: listing.newest(), last };
-        let mut actions: Vec<_> = loaded.files.into_iter().map(Action::Add).collect();
-        let metadata = create::metadata(&layout.schema, &layout.partition_by, &facts)?;
-        let facts_of_run = json!({ "step": "load", "load_files": load_files, "rows": counts.inserted });
-        let outcome = match &old {
-            None => {
-                let commit = Commit { actions, position, facts: facts_of_run };
-                commit.first(&layout.log, create::protocol(&layout.schema)?, metadata).await?
-            }
-            Some(old) => {
-                actions.extend(old.table.files.iter().map(|file| Action::Remove(file.remove_action(true))));
-                actions.extend(create::replaced(&old.table, &layout.schema, metadata)?);
-                Commit { actions, position, facts: facts_of_run }.onto(&old.table).await?
-            }
-        };
-        if let Outcome::Committed(version) = outcome {
-            self.wishes.reload = false;
-            self.read(loaded.read.counts);
-            self.report.load_files += load_files;
-            self.note_older(listing);
-            self.committed(version, position, counts);
-        }
-        Ok(outcome)
-    }
-
-    /// Files of a load that were not there when its first part was committed.
-    async fn continue_load(
-        &mut self,
-        files: Vec<RawFile>,
-        complete: bool,
-        opened: &Opened,
-        listing: &Listing,
-    ) -> Result<Outcome> {
-        let (definition, layout) = self.defined(opened)?;
-        let load_files = files.len() as u64;
-        let mut incoming = self.reading(&definition).load_rows(files);
-        let merged =
-            merge(self.engine, &opened.table, &layout, incoming.rows(), same_key(definition.key_is_primary)).await?;
-        let read = incoming.read();
-        let mut facts = opened.ours.facts.clone();
-        facts.load.extend(read.files);
-        let before = opened.ours.position;
-        let position = Position { load_complete: complete, listed: listing.newest().max(before.listed), ..before };
-        let outcome = self.commit(opened, position, merged, Some(facts)).await?;
-        if let Outcome::Committed(_) = outcome {
-            self.read(read.counts);
-            self.report.load_files += load_files;
-        }
-        Ok(outcome)
-    }
-
-    async fn changes(&mut self, files: &[RawFile], upto: Stamp, opened: &Opened, listing: &Listing) -> Result<Outcome> {
-        let (definition, layout) = self.defined(opened)?;
-        let mut incoming = self.reading(&definition).changes(files.to_vec());
-        let merged = merge(self.engine, &opened.table, &layout, incoming.rows(), SameKey::LaterStays).await?;
-        let read = incoming.read().counts;
-        let before = opened.ours.position;
-        let position = Position {
-            load_complete: true,
-            changes: Some(upto),
-            listed: listing.newest().max(before.listed),
-            last: listing.trace_at(upto),
-            ..before
-        };
-        let outcome = self.commit(opened, position, merged, None).await?;
-        if let Outcome::Committed(_) = outcome {
-            self.read(read);
-            self.report.change_files += files.len() as u64;
-        }
-        Ok(outcome)
-    }
-
-    /// Change files into the emptied table: all its files are removed, and those of the new rows added, in one commit.
-    async fn empty(
-        &mut self,
-        files: &[RawFile],
-        upto: Option<Stamp>,
-        gone: &str,
-        opened: &Opened,
-        listing: &Listing,
-    ) -> Result<Outcome> {
-        let (definition, layout) = self.defined(opened)?;
-        let mut incoming = self.reading(&definition).changes(files.to_vec());
-        let emptied = Table { files: Arc::default(), ..opened.table.clone() };
-        let mut merged = merge(self.engine, &emptied, &layout, incoming.rows(), SameKey::LaterStays).await?;
-        let read = incoming.read().counts;
-        merged.actions.extend(opened.table.files.iter().map(|file| Action::Remove(file.remove_action(true))));
-        merged.counts.files_removed = opened.table.files.len() as u64;
-        let position = Position {
-            generation: opened.ours.position.generation + 1,
-            // a load may follow, as long as there are no changes
-            load_complete: upto.is_some(),
-            changes: upto,
-            listed: listing.newest(),
-            last: upto.map_or(0, |upto| listing.trace_at(upto)),
-        };
-        let facts = Facts { load: vec![], ..opened.ours.facts.clone() };
-        let outcome = self.commit(opened, position, merged, Some(facts)).await?;
-        if let Outcome::Committed(_) = outcome {
-            self.read(read);
-            self.report.change_files += files.len() as u64;
-            self.note_emptied(gone, opened.table.rows());
-        }
-        Ok(outcome)
-    }
-
-    fn note_emptied(&mut self, gone: &str, rows: Option<u64>) {
-        let rows = rows.map_or("all".to_string(), |rows| rows.to_string());
-        self.report.notes.push(format!(
-            "{gone}, which was merged, is gone: as on_vanished = \"truncate\" says, the table's {rows} rows were removed, and \
-             what is there now alone was merged"
-        ));
-    }
-
-    pub(super) async fn commit(
-        &mut self,
-        opened: &Opened,
-        position: Position,
-        merged: Merged,
-        facts: Option<Facts>,
-    ) -> Result<Outcome> {
-        let Merged { mut actions, counts, vectors } = merged;
-        actions.extend(definition::changes(&opened.table, facts, vectors)?);
-        let of_run = json!({ "step": "merge", "read": counts.read, "inserted": counts.inserted, "updated": counts.updated,
-                             "deleted": counts.deleted, "netted_away": counts.netted_away });
-        let outcome = Commit { actions, position, facts: of_run }.onto(&opened.table).await?;
-        if let Outcome::Committed(version) = outcome {
-            self.committed(version, position, counts);
-        }
-        Ok(outcome)
-    }
-
-    pub(super) fn committed(&mut self, version: u64, position: Position, counts: Counts) {
-        self.report.committed(counts);
-        self.report.version = Some(version);
-        self.report.position = position.changes.map(|stamp| stamp.to_string());
-    }
-
-    fn read(&mut self, counts: ReadCounts) {
-        self.report.bytes += counts.bytes;
-        self.report.zero_dates += counts.zero_dates;
-    }
-
     pub(super) fn note_older(&mut self, listing: &Listing) {
         let older = next::older_than_the_load(listing).count();
         if older > 0 {
             self.report.notes.push(format!("{older} change files are older than the full load and are left out"));
+        }
+    }
+
+    pub(super) fn note_doubtful(&mut self, listing: &Listing, opened: &Opened) {
+        let mut files = next::late_or_copied(listing, &opened.ours.position);
+        if let Some(first) = files.next().filter(|_| !self.wishes.include_late && self.report.commits == 0) {
+            let more = files.count();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let note = format!(
+                "{}{more}, older by name than what is merged, was written after that; if it is no copy of what was merged but \
+                 came late, --include-late merges it in its place",
+                first.shown
+            );
+            if !self.report.notes.contains(&note) {
+                self.report.notes.push(note);
+            }
         }
     }
 
@@ -449,6 +267,7 @@ impl<'a> TableRun<'a> {
             key: definition.key.clone().into(),
             metadata: self.meant.metadata.clone().into(),
             others: Arc::clone(&self.others),
+            apart: self.meant.quarantines.then(Apart::default),
         }
     }
 }

@@ -320,6 +320,29 @@ fn all_tables_changes_stay_in_csv() {
     assert_same(&site.rows(&table), &[row(["1", "a2"]), row(["2", "b"])], "transactions");
 }
 
+#[test]
+fn bad_records_are_set_apart_where_that_is_wanted() {
+    let table = goods(&[ID, ("count", "smallint(6) DEFAULT NULL")]);
+    let site = loaded(&table);
+    site.edit("lakemerge.toml", "[source]\n", "[source]\non_bad_record = \"quarantine\"\n");
+    let wide = goods(&[ID, ("count", "int(11) DEFAULT NULL")]);
+    site.changes(&wide, &stamp(0), &[insert(["3", "40000"]), update(["1", "6"]), insert(["4", "-40000"])]);
+    assert_eq!(site.plan_exits(0, &["--deep"]).table(&table)["read"], 3);
+    let report = site.run().table(&table);
+    assert_eq!((&report["read"], &report["updated"]), (&3.into(), &1.into()), "{report:#}");
+    assert_same(&site.rows(&table), &[row(["1", "6"]), row(["2", "5"])], "the good record");
+    let raw = "SELECT record, `column`, reason, CAST(raw AS VARCHAR) AS raw FROM _quarantine.`shop.goods` ORDER BY 1";
+    let expected = |record: u32, id: u32, count: i32| {
+        json!({"record": record, "column": "count", "reason": format!("\"{count}\" does not fit SMALLINT"),
+               "raw": format!("{{\"Op\":\"I\",\"id\":{id},\"count\":{count}}}")})
+    };
+    assert_eq!(json!(site.query(raw)), json!([expected(1, 3, 40_000), expected(3, 4, -40_000)]));
+    // mended, it comes back to its place
+    site.changes(&table, &stamp(0), &[insert(["3", "4"]), update(["1", "6"])]);
+    site.run_exits(0, &["--include-late"]);
+    assert_eq!((site.rows(&table).len(), site.query(raw).len()), (3, 0));
+}
+
 /// `bad` gets this change file; the error says all of `words`, and the other table is merged.
 fn check_bad(file: impl Into<Vec<u8>>, words: &[&str]) {
     let (good, bad) = (Table::new("shop.good", &[ID, NAME]), Table::new("shop.bad", &[ID, NAME]));

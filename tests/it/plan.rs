@@ -306,7 +306,7 @@ fn the_json_has_the_fields_that_are_promised() {
     let step = &plan["tables"][0]["steps"][0];
     assert_eq!(fields(step), "bytes contents files reaches step");
     assert_eq!(fields(&step["files"][0]), "bytes file");
-    assert_eq!(fields(&step["contents"]), "deletes inserts netted_away read touched updates zero_dates");
+    assert_eq!(fields(&step["contents"]), "bad deletes inserts netted_away read touched updates zero_dates");
 }
 
 #[test]

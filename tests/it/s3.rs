@@ -1,10 +1,11 @@
 //! What only a bucket shows: late files, folders' keys, listing from an offset, and how the store is reached.
 
-use crate::support::dms::{insert, update};
+use crate::support::dms::{delete, insert, update};
 use crate::support::minio;
 use crate::support::model::assert_same;
 use crate::support::site::Site;
 use crate::support::table::{Table, row};
+use crate::support::workload::stamp;
 
 fn site() -> (Site, Table) {
     let table = Table::new("shop.rows", &[("id", "int(11) NOT NULL"), ("text", "varchar(50) DEFAULT NULL")]);
@@ -26,10 +27,35 @@ fn a_late_file_within_the_window_stops_and_one_before_it_is_not_looked_for() {
     site.edit("lakemerge.toml", "s3_settings", "late_window = \"1h\"\ns3_settings");
     assert_eq!(site.run().table(&table)["state"], "unchanged");
     // of any age
-    assert_eq!(site.run_exits(0, &["--include-late"]).1.table(&table)["change_files"], 2);
+    // and what was merged after them once more
+    assert_eq!(site.run_exits(0, &["--include-late"]).1.table(&table)["change_files"], 3);
     let expected = [row(["1", "a"]), row(["2", "25 hours late"]), row(["3", "23 hours late"])];
     assert_same(&site.rows(&table), &expected, "late files");
     assert_eq!(site.run().table(&table)["state"], "unchanged");
+}
+
+#[test]
+fn a_late_file_gives_the_rows_that_it_would_have_given_in_time() {
+    for table_type in ["copy-on-write", "merge-on-read"] {
+        let table = Table::new("shop.rows", &[("id", "int(11) NOT NULL"), ("text", "varchar(50) DEFAULT NULL")]);
+        let site = Site::s3();
+        site.declare(&[&table]);
+        site.edit("lakemerge.toml", "[run]", &format!("table_type = \"{table_type}\"\n[run]\nbatch_bytes = \"1\""));
+        site.load(&table, 1, &[row(["1", "one"]), row(["2", "two"])]);
+        let late = [update(["1", "late"]), update(["2", "late"]), insert(["3", "late"]), insert(["4", "late"])];
+        site.changes(&table, &stamp(1), &[update(["1", "newer"]), delete(["2", ""]), insert(["3", "newer"])]);
+        site.changes(&table, &stamp(2), &[delete(["3", ""])]);
+        site.run();
+        let version = site.version(&table).unwrap();
+        // S3 tells whole seconds
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        site.changes(&table, &stamp(0), &late);
+        site.command(&["run"]).exits(1).says(&[&stamp(0), "came late", "--include-late"]);
+        site.run_exits(0, &["--include-late"]);
+        assert_eq!(site.version(&table), Some(version + 1), "one commit");
+        assert_same(&site.rows(&table), &[row(["1", "newer"]), row(["4", "late"])], table_type);
+        assert_eq!(site.run_exits(0, &["--include-late"]).1.table(&table)["state"], "unchanged");
+    }
 }
 
 #[test]

@@ -125,6 +125,15 @@ impl<R: Read> Cutter<R> {
         }
     }
 
+    /// The last record, which was so many bytes long, as it stands in the file, without its row delimiter.
+    pub fn record(&self, length: usize) -> &[u8] {
+        let delimiter = match self.row {
+            RowDelimiter::Byte(_) => 1,
+            RowDelimiter::CrLf => 2,
+        };
+        &self.buffer[self.start - length..self.start - delimiter]
+    }
+
     /// The bytes of a field of the last record, undoubled into `scratch` if they must be.
     pub fn text<'a>(&'a self, span: Span, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         let text = &self.buffer[span.start as usize..span.end as usize];

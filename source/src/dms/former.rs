@@ -52,6 +52,18 @@ impl Former {
         self.values[place].as_mut()
     }
 
+    /// The zero dates among them.
+    pub fn zero_dates(&self) -> u64 {
+        self.values.iter().flatten().map(ColumnValues::zero_dates).sum()
+    }
+
+    /// Makes what is there of a key whole with NULL, after a record that ended early.
+    pub fn fill(&mut self) {
+        for values in self.values.iter_mut().flatten() {
+            (values.len()..self.rows.len()).for_each(|_| values.push_nothing());
+        }
+    }
+
     /// The old keys of the rows in `columns` whose keys are other ones now; zero dates in them are counted.
     pub fn finish(&mut self, columns: &RecordBatch, zero_dates: &mut [u64]) -> Result<Option<OldKeys>, ArrowError> {
         if self.rows.is_empty() {

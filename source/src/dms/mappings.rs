@@ -93,16 +93,24 @@ impl Mappings {
     /// give it; `known` are names that tables of the source may have, from `CREATE TABLE` statements.
     pub fn source(&self, name: &TableName, known: &[String]) -> TableName {
         let mut possible = self.formers(name, known);
-        // the one that most rules without wildcards rename so: no two tables may become one
-        let renamed = possible.iter().filter(|former| self.renames(former, name) > 0);
-        if let Some(renamed) = renamed.min_by_key(|former| std::cmp::Reverse(self.renames(former, name))) {
-            return renamed.clone();
-        }
         if !possible.contains(name) {
             possible.push(name.clone());
         }
-        let is_known = |table: &&TableName| known.contains(&table.table) && self.selects(table);
-        possible.iter().find(is_known).or(possible.first()).unwrap_or(name).clone()
+        // the one that most rules without wildcards rename so, since no two tables may become one; else one that is
+        // known; else the one that most rules are about
+        let likely = |table: &TableName| {
+            let is_known = known.contains(&table.table) && self.selects(table);
+            (self.renames(table, name), is_known, self.mentions(table))
+        };
+        possible.iter().min_by_key(|table| std::cmp::Reverse(likely(table))).unwrap_or(name).clone()
+    }
+
+    /// How often rules name the schema or the table without wildcards.
+    fn mentions(&self, name: &TableName) -> usize {
+        let selected = self.included.iter().map(|selection| (selection.schema.literal(), selection.table.literal()));
+        let transformed = self.transformations.iter().map(|rule| (rule.exact_schema(), rule.exact_table()));
+        let is = |text: Option<String>, part: &str| usize::from(text.as_deref() == Some(part));
+        selected.chain(transformed).map(|(schema, table)| is(schema, &name.schema) + is(table, &name.table)).sum()
     }
 
     /// How many rules without wildcards rename the schema or the table of `former` as `name` has it.

@@ -1,15 +1,17 @@
 //! The records of one file of a table, as typed rows with their operations.
 
 mod error;
+mod rows;
 
 use std::io::Read;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, StringArray, StringBuilder};
-use arrow::buffer::BooleanBuffer;
+use arrow::array::{ArrayBuilder, RecordBatch, RecordBatchOptions, StringBuilder};
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 
-pub use error::RecordError;
+pub use error::{BadRecord, RecordError};
+pub use rows::{OldKeys, Operation, Rows};
 
 use super::cut::{Cutter, Fields, Span};
 use super::former::Former;
@@ -21,58 +23,6 @@ use super::transactions::TableFilter;
 use super::values::{ColumnValues, Field, Refusal, shown};
 use crate::name::TableName;
 use crate::schema::{Column, DatetimeAs, SqlType, arrow_schema};
-
-/// What happened to a row at the source.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Operation {
-    /// `I`, and every row of a full load.
-    Insert,
-    /// `U`; the row is as it was afterwards.
-    Update,
-    /// `D`; the row is as it was before.
-    Delete,
-}
-
-/// Rows that follow one another in a file.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Rows {
-    /// The source columns in the table's order.
-    pub columns: RecordBatch,
-    /// One operation for each row.
-    pub operations: Vec<Operation>,
-    /// The number of the first row's record in its file, from 1; a header is not a record.
-    pub first_record: u64,
-    /// The number of each row's record, where those of other tables stand [between](RecordReader::of_all_tables).
-    pub records: Option<Vec<u64>>,
-    /// For each column how many values were zero dates and became NULL: `0000-00-00` with or without a time, a date whose month or day
-    /// is zero, and an empty field of a `DATE`, `DATETIME` or `TIMESTAMP` that is NOT NULL.
-    pub zero_dates: Vec<u64>,
-    /// The commit time of each row in UTC, if it was [asked for](RecordReader::with_commit_times) and the files have it.
-    pub commit_times: Option<ArrayRef>,
-    /// The updates that gave their row another key, where before images tell.
-    pub old_keys: Option<OldKeys>,
-    /// For each column the rows whose update says nothing of it (CsvNoSupValue); empty if there are none at all.
-    pub unchanged: Vec<Option<BooleanBuffer>>,
-    /// `$AR_H_CHANGE_SEQ` of each row, where the task adds it.
-    pub sequences: Option<StringArray>,
-}
-
-impl Rows {
-    /// The number of a row's record in its file.
-    pub fn record(&self, row: usize) -> u64 {
-        let between = self.records.as_ref().and_then(|records| records.get(row)).copied();
-        between.unwrap_or(self.first_record + row as u64)
-    }
-}
-
-/// The keys that rows had before an update changed them.
-#[derive(Clone, PartialEq, Debug)]
-pub struct OldKeys {
-    /// The numbers of these rows among the rows, ascending.
-    pub rows: Vec<usize>,
-    /// Their former keys: the key's columns in the key's order, one row for each.
-    pub keys: RecordBatch,
-}
 
 /// A batch ends once it has this many bytes of its file: values of one column must fit 31 bits.
 const BATCH_BYTES: usize = 64 << 20;
@@ -109,6 +59,10 @@ pub struct RecordReader<R: Read> {
     schema: SchemaRef,
     header: Header,
     records: u64,
+    /// The zero dates in the keys of the batch so far.
+    zero_keys: u64,
+    /// Where bad records go, if they do not end the reading.
+    bad: Option<Vec<BadRecord>>,
     failed: bool,
 }
 
@@ -145,6 +99,8 @@ impl<R: Read> RecordReader<R> {
             filter: None,
             header: if settings.add_column_name { Header::Unread } else { Header::None },
             records: 0,
+            zero_keys: 0,
+            bad: None,
             failed: false,
             places,
             layout,
@@ -179,10 +135,21 @@ impl<R: Read> RecordReader<R> {
         self.filter.iter().flat_map(TableFilter::others)
     }
 
+    /// Sets records that are no rows apart instead of ending with the first of them.
+    pub fn setting_bad_apart(self) -> Self {
+        Self { bad: Some(Vec::new()), ..self }
+    }
+
+    /// The records that were set apart since this was asked last.
+    pub fn take_bad(&mut self) -> Vec<BadRecord> {
+        self.bad.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// The next rows, at most `max_rows` of them and fewer if they are large; `None` at the end of the file.
     ///
     /// # Errors
-    /// At the first record that is no row. Rows of the same call are lost with it, and the reader cannot go on.
+    /// At the first record that is no row, unless these are [set apart](Self::setting_bad_apart), and where the file
+    /// cannot be cut into records. Rows of the same call are lost with it, and the reader cannot go on.
     pub fn next(&mut self, max_rows: usize) -> Result<Option<Rows>, RecordError> {
         if self.failed {
             return Err(RecordError::bad(self.records, "reading ended at an earlier error".to_owned()));
@@ -202,25 +169,73 @@ impl<R: Read> RecordReader<R> {
             self.header = Header::Read;
             self.read_header()?;
         }
-        let (mut operations, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
-        while operations.len() < max_rows && bytes < BATCH_BYTES {
-            let Some(length) = self.cut(self.records + 1)? else { break };
-            self.records += 1;
-            if self.filter.is_some() {
-                if !self.is_of_table()? {
-                    continue;
+        loop {
+            let (mut operations, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
+            let mut bad = Vec::new();
+            while operations.len() < max_rows && bytes < BATCH_BYTES {
+                let Some(length) = self.cut(self.records + 1)? else { break };
+                self.records += 1;
+                if self.filter.is_some() {
+                    match self.is_of_table() {
+                        Ok(true) => records.push(self.records),
+                        Ok(false) => continue,
+                        Err(error) => {
+                            self.set_apart(error, length)?;
+                            continue;
+                        }
+                    }
                 }
-                records.push(self.records);
+                bytes += length;
+                let row = operations.len();
+                operations.push(match self.row(row) {
+                    Ok(operation) => operation,
+                    Err(error) => {
+                        self.set_apart(error, length)?;
+                        self.fill(row + 1);
+                        bad.push(row);
+                        Operation::Delete
+                    }
+                });
             }
-            bytes += length;
-            operations.push(self.row(operations.len())?);
+            if operations.is_empty() {
+                return Ok(None);
+            }
+            let first_record = records.first().copied().unwrap_or(self.records + 1 - operations.len() as u64);
+            let rows = self.batch(operations, first_record)?;
+            let rows = Rows { records: self.filter.is_some().then_some(records), ..rows };
+            let rows = if bad.is_empty() { rows } else { rows.without(&bad).map_err(inner(first_record))? };
+            if !rows.operations.is_empty() {
+                return Ok(Some(rows));
+            }
         }
-        if operations.is_empty() {
-            return Ok(None);
+    }
+
+    /// Keeps the record at hand, which is so many bytes long, if that is wanted.
+    fn set_apart(&mut self, error: RecordError, length: usize) -> Result<(), RecordError> {
+        match (error, &mut self.bad) {
+            (RecordError::Bad { record, column, value, reason }, Some(bad)) => {
+                let raw = self.cutter.record(length).to_vec();
+                bad.push(BadRecord { record, column, value, reason, raw });
+                Ok(())
+            }
+            (error, _) => Err(error),
         }
-        let first_record = records.first().copied().unwrap_or(self.records + 1 - operations.len() as u64);
-        let rows = self.batch(operations, first_record)?;
-        Ok(Some(Rows { records: self.filter.is_some().then_some(records), ..rows }))
+    }
+
+    /// Makes `rows` rows of what is there of them, after a record that ended early.
+    fn fill(&mut self, rows: usize) {
+        for values in self.values.iter_mut().chain(&mut self.commit_times) {
+            (values.len()..rows).for_each(|_| values.push_nothing());
+        }
+        if let Some(sequences) = &mut self.sequences {
+            (sequences.len()..rows).for_each(|_| sequences.append_null());
+        }
+        self.former.fill();
+        self.zero_keys = self.count_zero_keys();
+    }
+
+    fn count_zero_keys(&self) -> u64 {
+        self.former.key().iter().map(|column| self.values[*column].zero_dates()).sum::<u64>() + self.former.zero_dates()
     }
 
     /// Whether the record at hand is one of the table, in a file of all tables' changes.
@@ -293,6 +308,9 @@ impl<R: Read> RecordReader<R> {
         if operation == Operation::Update && !self.places.before.is_empty() {
             self.take_former_key(row)?;
         }
+        if self.count_zero_keys() > self.zero_keys {
+            return Err(self.zero_key());
+        }
         if let Some(sequences) = &mut self.sequences {
             let span = self.places.sequence.map(|field| self.fields.spans[field]);
             let text = span.map(|span| self.cutter.text(span, &mut self.scratch.0));
@@ -302,13 +320,28 @@ impl<R: Read> RecordReader<R> {
         Ok(operation)
     }
 
+    /// The error for a key with a zero date.
+    fn zero_key(&mut self) -> RecordError {
+        let zero = |column: &&usize| self.values[**column].zero_dates() > 0;
+        let Some(&column) = self.former.key().iter().find(zero) else {
+            return RecordError::bad(self.records, Refusal::ZeroKey.reason(&SqlType::DateTime(0)));
+        };
+        let field = self.places.columns[column];
+        let text = field.map(|field| self.cutter.text(self.fields.spans[field], &mut self.scratch.0));
+        let name = self.shape.schema.columns[column].name.clone();
+        refused(self.records, Some(name), &self.values[column], Refusal::ZeroKey, text.unwrap_or_default())
+    }
+
     /// Takes in the key that the row had before the update, if it had another one.
     fn take_former_key(&mut self, row: usize) -> Result<(), RecordError> {
-        for &(field, column) in &self.places.before {
-            let span = self.fields.spans[field];
-            let text = self.cutter.text(span, &mut self.scratch.0);
-            let told = !text.is_empty() && self.null_value.as_deref() != Some(text);
-            if told && self.no_sup_value.as_deref() != Some(text) && self.former.has_in_key(column) {
+        // if any of them has a value, they are filled, and one without is NULL or the empty text
+        for &(field, _) in &self.places.before {
+            let text = self.cutter.text(self.fields.spans[field], &mut self.scratch.0);
+            let is_told = match &self.null_value {
+                Some(null_value) => text != null_value,
+                None => !text.is_empty(),
+            };
+            if is_told && self.no_sup_value.as_deref() != Some(text) {
                 return self.take_former_values(row);
             }
         }
@@ -413,7 +446,8 @@ impl<R: Read> RecordReader<R> {
     fn batch(&mut self, operations: Vec<Operation>, first_record: u64) -> Result<Rows, RecordError> {
         let (mut arrays, mut zero_dates) =
             (Vec::with_capacity(self.values.len()), Vec::with_capacity(self.values.len()));
-        let inner = |error: arrow::error::ArrowError| RecordError::bad(first_record, error.to_string());
+        let inner = |error: ArrowError| inner(first_record)(error);
+        self.zero_keys = 0;
         for values in &mut self.values {
             let (array, zeros) = values.finish().map_err(inner)?;
             arrays.push(array);
@@ -426,7 +460,7 @@ impl<R: Read> RecordReader<R> {
             None => None,
         };
         let old_keys = self.former.finish(&columns, &mut zero_dates).map_err(inner)?;
-        let unchanged = bits(&std::mem::take(&mut self.unchanged), &columns);
+        let unchanged = rows::bits(&std::mem::take(&mut self.unchanged), &columns);
         let sequences = self.sequences.as_mut().map(StringBuilder::finish);
         Ok(Rows {
             columns,
@@ -442,26 +476,13 @@ impl<R: Read> RecordReader<R> {
     }
 }
 
+fn inner(record: u64) -> impl Fn(ArrowError) -> RecordError {
+    move |error| RecordError::bad(record, error.to_string())
+}
+
 fn refused(record: u64, column: Option<String>, values: &ColumnValues, refusal: Refusal, text: &[u8]) -> RecordError {
     let value = (refusal != Refusal::Missing).then(|| shown(text));
     RecordError::Bad { record, column, value, reason: values.reason(refusal) }
-}
-
-/// For each column the rows of `places`, which are pairs of row and column.
-fn bits(places: &[(usize, usize)], columns: &RecordBatch) -> Vec<Option<BooleanBuffer>> {
-    if places.is_empty() {
-        return Vec::new();
-    }
-    let mut builders: Vec<Option<BooleanBufferBuilder>> = (0..columns.num_columns()).map(|_| None).collect();
-    for &(row, column) in places {
-        let builder = builders[column].get_or_insert_with(|| {
-            let mut builder = BooleanBufferBuilder::new(columns.num_rows());
-            builder.append_n(columns.num_rows(), false);
-            builder
-        });
-        builder.set_bit(row, true);
-    }
-    builders.into_iter().map(|builder| builder.map(|mut builder| builder.finish())).collect()
 }
 
 impl<R: Read> Cutter<R> {

@@ -3,6 +3,7 @@
 mod converted;
 mod told;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -11,6 +12,8 @@ use arrow::array::{
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use arrow::json::WriterBuilder;
+use arrow::json::writer::LineDelimited;
 
 pub use told::{columns, united};
 
@@ -18,14 +21,18 @@ use self::converted::{Mismatch, converted};
 use super::former;
 use super::layout::{Layout, OP, Places};
 use super::names::FileKind;
-use super::records::{OldKeys, Operation, RecordError, Rows};
+use super::records::{BadRecord, OldKeys, Operation, RecordError, Rows};
 use super::settings::{S3Settings, WrittenChanges};
 use super::shape::Shape;
-use super::values::{ColumnValues, shown};
+use super::values::{ColumnValues, Refusal, shown};
 use crate::schema::{Column, DatetimeAs, SqlType, arrow_schema};
 
 /// Makes rows of a table of the record batches of one file.
 pub struct TypedReader {
+    /// What was taken in and is still to be read, with the number of its first record.
+    batches: VecDeque<(u64, RecordBatch)>,
+    /// Where bad records go, if they do not end the reading.
+    bad: Option<Vec<BadRecord>>,
     kind: FileKind,
     shape: Arc<Shape>,
     key: Vec<usize>,
@@ -74,7 +81,8 @@ impl TypedReader {
         }
         let schema = arrow_schema(&shape.schema.columns, datetime);
         let (key, reads_commit_times, records) = (key.to_vec(), false, 0);
-        Ok(Self { kind, shape, key, datetime, places, untold, reads_commit_times, schema, records })
+        let (batches, bad) = (VecDeque::new(), None);
+        Ok(Self { batches, bad, kind, shape, key, datetime, places, untold, reads_commit_times, schema, records })
     }
 
     /// Reads the column that TimestampColumnName adds too.
@@ -82,21 +90,61 @@ impl TypedReader {
         Self { reads_commit_times: true, ..self }
     }
 
-    /// How many records have been read so far.
+    /// Sets records that are no rows apart instead of ending with the first of them.
+    pub fn setting_bad_apart(self) -> Self {
+        Self { bad: Some(Vec::new()), ..self }
+    }
+
+    /// The records that were set apart since this was asked last, in JSON since a file in Parquet has no text of them.
+    pub fn take_bad(&mut self) -> Vec<BadRecord> {
+        self.bad.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// How many records have been taken in so far.
     pub fn records(&self) -> u64 {
         self.records
     }
 
-    /// The rows of `batch`, which follows those before it in the file; none if it is empty.
-    ///
-    /// # Errors
-    /// At a value that is none of its column.
-    pub fn rows(&mut self, batch: &RecordBatch) -> Result<Option<Rows>, RecordError> {
+    /// Takes in a batch, which follows those before it in the file.
+    pub fn take(&mut self, batch: RecordBatch) {
         let first_record = self.records + 1;
         self.records += batch.num_rows() as u64;
-        if batch.num_rows() == 0 {
-            return Ok(None);
+        self.batches.push_back((first_record, batch));
+    }
+
+    /// The next rows of what was taken in, which are fewer where a record is set apart; `None` if there are no more.
+    ///
+    /// # Errors
+    /// At a value that is none of its column, unless such records are set apart.
+    pub fn next(&mut self) -> Result<Option<Rows>, RecordError> {
+        while let Some((first_record, batch)) = self.batches.pop_front() {
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            match self.rows(&batch, first_record) {
+                Ok(rows) => return Ok(Some(rows)),
+                Err(error) => self.set_apart(error, &batch, first_record)?,
+            }
         }
+        Ok(None)
+    }
+
+    /// Keeps the record of the error, if that is wanted, and reads on before and behind it.
+    fn set_apart(&mut self, error: RecordError, batch: &RecordBatch, first_record: u64) -> Result<(), RecordError> {
+        match (error, &mut self.bad) {
+            (RecordError::Bad { record, column, value, reason }, Some(bad)) => {
+                let row = usize::try_from(record - first_record).unwrap_or_default();
+                let raw = json(&batch.slice(row, 1)).map_err(wrong)?;
+                bad.push(BadRecord { record, column, value, reason, raw });
+                self.batches.push_front((record + 1, batch.slice(row + 1, batch.num_rows() - row - 1)));
+                self.batches.push_front((first_record, batch.slice(0, row)));
+                Ok(())
+            }
+            (error, _) => Err(error),
+        }
+    }
+
+    fn rows(&self, batch: &RecordBatch, first_record: u64) -> Result<Rows, RecordError> {
         let operations = self.operations(batch, first_record)?;
         let (mut arrays, mut zero_dates) = (Vec::new(), Vec::new());
         for (column, field) in self.places.columns.iter().enumerate() {
@@ -112,13 +160,13 @@ impl TypedReader {
             arrays.push(values);
             zero_dates.push(zeros);
         }
-        let wrong = |error: ArrowError| RecordError::bad(first_record, error.to_string());
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let columns = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options).map_err(wrong)?;
         let commit_times = self.commit_times(batch, &operations, first_record)?;
         let sequences = self.places.sequence.map(|field| texts(batch.column(field))).transpose().map_err(wrong)?;
+        let sequences = sequences.map(|texts| texts.iter().map(|text| text.filter(|text| !text.is_empty())).collect());
         let old_keys = self.old_keys(batch, &columns, &operations, first_record, &mut zero_dates)?;
-        Ok(Some(Rows {
+        Ok(Rows {
             columns,
             operations,
             first_record,
@@ -128,7 +176,7 @@ impl TypedReader {
             old_keys,
             unchanged: Vec::new(),
             sequences,
-        }))
+        })
     }
 
     /// In a full load a record without an operation is one that was loaded before the setting was.
@@ -137,7 +185,6 @@ impl TypedReader {
         if !self.places.has_operation {
             return Ok(vec![self.untold; count]);
         }
-        let wrong = |error: ArrowError| RecordError::bad(first_record, error.to_string());
         let letters = texts(batch.column(0)).map_err(wrong)?;
         let marks = match &self.places.indicator {
             Some((field, marker)) => Some((texts(batch.column(*field)).map_err(wrong)?, marker)),
@@ -182,8 +229,8 @@ impl TypedReader {
         Ok(Some(times.map_err(|mismatch| refused(mismatch, &column, batch.column(field), place))?.0))
     }
 
-    /// The keys that updates changed: where a before image of the key holds anything, it is the whole old key. Zero dates
-    /// in them are counted.
+    /// The keys that updates changed: where a before image holds anything, those of the key are the whole old key. Zero
+    /// dates in them are counted.
     fn old_keys(
         &self,
         batch: &RecordBatch,
@@ -192,14 +239,13 @@ impl TypedReader {
         first_record: u64,
         zero_dates: &mut [u64],
     ) -> Result<Option<OldKeys>, RecordError> {
-        let before: Vec<_> = self.places.before.iter().filter(|(_, column)| self.key.contains(column)).collect();
+        let before = &self.places.before;
         let is_told = |row: &usize| before.iter().any(|(field, _)| batch.column(*field).is_valid(*row));
         let updated = (0..operations.len()).filter(|row| operations[*row] == Operation::Update);
         let rows: Vec<usize> = updated.filter(is_told).collect();
         if rows.is_empty() {
             return Ok(None);
         }
-        let wrong = |error: ArrowError| RecordError::bad(first_record, error.to_string());
         let places: UInt64Array = rows.iter().map(|row| Some(*row as u64)).collect();
         let updates = vec![Operation::Update; rows.len()];
         let mut old = Vec::new();
@@ -219,7 +265,8 @@ impl TypedReader {
         former::changed(&self.key, rows, old, columns).map_err(wrong)
     }
 
-    /// `values` as those of a column, and the zero dates among them; `record` numbers the record of a row.
+    /// `values` as those of a column, and the zero dates among them, which a key may not have; `record` numbers the record
+    /// of a row.
     fn values(
         &self,
         column: usize,
@@ -227,9 +274,20 @@ impl TypedReader {
         operations: &[Operation],
         record: impl Fn(usize) -> u64,
     ) -> Result<(ArrayRef, u64), RecordError> {
-        let into = self.shape.values(column, self.datetime);
+        let (into, in_key) = (self.shape.values(column, self.datetime), self.key.contains(&column));
         let column = &self.shape.schema.columns[column];
-        converted(into, self.datetime, values, operations).map_err(|mismatch| refused(mismatch, column, values, record))
+        let read = converted(into, self.datetime, values, operations);
+        let (read, zeros) = read.map_err(|mismatch| refused(mismatch, column, values, &record))?;
+        if in_key && zeros > 0 {
+            let is_zero = |row: &usize| {
+                let may_be_null = column.nullable || operations[*row] == Operation::Delete;
+                read.is_null(*row) && (values.is_valid(*row) || !may_be_null)
+            };
+            let row = (0..read.len()).find(is_zero).unwrap_or_default();
+            let (value, reason) = (None, Refusal::ZeroKey.reason(&column.sql_type));
+            return Err(refused(Mismatch::Value { row, value, reason }, column, values, record));
+        }
+        Ok((read, zeros))
     }
 }
 
@@ -245,6 +303,21 @@ fn refused(mismatch: Mismatch, column: &Column, values: &ArrayRef, record: impl 
             column.sql_type
         )),
     }
+}
+
+/// The error for an array that is not of a type that it should be of.
+fn wrong(error: ArrowError) -> RecordError {
+    RecordError::Columns(error.to_string())
+}
+
+/// One record, with all its columns.
+fn json(record: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+    writer.write(record)?;
+    writer.finish()?;
+    let mut raw = writer.into_inner();
+    raw.truncate(raw.trim_ascii_end().len());
+    Ok(raw)
 }
 
 fn texts(values: &ArrayRef) -> Result<StringArray, ArrowError> {

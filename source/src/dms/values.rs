@@ -27,6 +27,8 @@ pub(crate) enum Refusal {
     Utf8,
     /// It is empty or CsvNullValue, and it may not be NULL.
     Missing,
+    /// It is a zero date in a key.
+    ZeroKey,
     /// It is CsvNoSupValue, where nothing can stand in for the value.
     Untold,
 }
@@ -42,6 +44,11 @@ impl Refusal {
             Self::Fraction => format!("has digits after its point that do not fit {name}"),
             Self::Calendar => format!("is not a {name} that exists"),
             Self::Utf8 => "is not UTF-8".to_owned(),
+            Self::ZeroKey => {
+                "is a zero date, which no calendar has, and as NULL different keys would become one; configure a \
+                              key without it, or mend the value in the source"
+                    .to_owned()
+            }
             Self::Untold => "is CsvNoSupValue, which only an update may have, and not in its key".to_owned(),
             Self::Missing => format!("has no value and is {name} NOT NULL"),
         }

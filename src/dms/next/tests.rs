@@ -76,8 +76,20 @@ fn a_late_file_stops_unless_it_is_asked_for() {
     let files = [(LOAD, 1), (A, 9), (B, 3)];
     let error = check(&files, at(Some(B), 3), &wishes()).unwrap_err().to_string();
     assert!(error.contains(A) && error.contains("--include-late"), "{error}");
-    let include = Wishes { include_late: true, ..wishes() };
-    assert_eq!(check(&files, at(Some(B), 3), &include).unwrap(), [A]);
+    // with all that is merged after it, in one commit however small a batch is
+    let include = Wishes { include_late: true, batch_bytes: 1, ..wishes() };
+    assert_eq!(check(&files, at(Some(B), 3), &include).unwrap(), [A, B]);
+    let expires = Wishes { expired_before: stamp(&file(B, 0)), ..include };
+    assert!(check(&files, at(Some(B), 3), &expires).unwrap_err().to_string().contains("raw_retention"));
+}
+
+#[test]
+fn a_file_of_the_quarantine_is_merged_again_with_what_came_after_it() {
+    let files = [(LOAD, 1), (A, 2), (B, 3)];
+    let again = |name: &str| Wishes { include_late: true, again: [file(name, 0).shown].into(), ..wishes() };
+    assert_eq!(check(&files, at(Some(B), 3), &again(A)).unwrap(), [A, B]);
+    assert_eq!(check(&files, at(Some(B), 3), &again(B)).unwrap(), [B]);
+    assert!(check(&files, at(Some(B), 3), &again(LOAD)).unwrap().is_empty());
 }
 
 #[test]

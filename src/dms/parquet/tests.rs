@@ -43,6 +43,7 @@ fn reading(store: Arc<dyn ObjectStore>) -> Reading {
         key: Arc::new([0]),
         metadata: Arc::new([]),
         others: Arc::default(),
+        apart: None,
     }
 }
 

@@ -33,6 +33,21 @@ pub enum RecordError {
     Columns(String),
 }
 
+/// A record that is no row of the table, and was [set apart](super::RecordReader::setting_bad_apart).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BadRecord {
+    /// Its number, from 1.
+    pub record: u64,
+    /// As in [`RecordError::Bad`].
+    pub column: Option<String>,
+    /// As in [`RecordError::Bad`].
+    pub value: Option<String>,
+    /// As in [`RecordError::Bad`].
+    pub reason: String,
+    /// The record as it stands in the file, without its row delimiter.
+    pub raw: Vec<u8>,
+}
+
 impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -204,6 +204,20 @@ fn an_old_key_is_what_the_before_images_hold_if_they_hold_anything() {
 }
 
 #[test]
+fn an_empty_text_may_be_an_old_key() {
+    let schema = schema("code TEXT!; n INT");
+    // where NULL has a text of its own, and where another before image is filled
+    let with_null = S3Settings { csv_null_value: Some("\\N".into()), ..S3Settings::default() };
+    for (settings, filter, file) in
+        [(with_null, "pk-only", "U,new,1,\nU,same,1,\\N\n"), (S3Settings::default(), "all", "U,new,1,,1\nU,same,1,,\n")]
+    {
+        let shape = shape(&[before(filter)], &described(&schema), &settings).unwrap();
+        let old = read(shape, &settings, &[0], file).unwrap().old_keys.unwrap();
+        assert_eq!((old.rows, lines(&old.keys)), (vec![0], vec![String::new()]), "{filter}");
+    }
+}
+
+#[test]
 fn of_a_key_column_without_before_image_the_old_value_is_the_new_one() {
     let schema = schema("id INT!; day TEXT");
     let settings = S3Settings::default();
@@ -335,5 +349,77 @@ fn a_first_field_that_may_be_an_operation_or_a_value_is_refused() {
     let header = S3Settings { add_column_name: true, ..settings };
     for (file, expected) in [("a,b,c\nI,1,2\n", "I 1 2"), ("Op,a,b\nI,1,2\n", "1 2 -")] {
         assert_eq!(rows(&read(shape.clone(), &header, &[0], file).unwrap()), [expected], "{file}");
+    }
+}
+
+/// Lines as a task with every addition writes them: those that are rows, and those that are not, with the reason.
+const GOOD: [&str; 4] = [
+    "I,1970-01-01 00:00:00.000001,2024-01-01,a,5,77,",
+    "U,1970-01-01 00:00:00.000002,2024-01-02,b,6,78,2024-01-03",
+    "U,1970-01-01 00:00:00.000003,2024-01-02,none,7,79,2024-01-02",
+    "D,1970-01-01 00:00:00.000004,2024-01-04,c,,80,",
+];
+const BAD: [(&str, &str); 7] = [
+    ("X,1970-01-01 00:00:00.000001,2024-01-01,a,5,77,", "unknown operation"),
+    ("I,soon,2024-01-01,a,5,77,", "TIMESTAMP"),
+    ("I,1970-01-01 00:00:00.000001,2024-02-30,a,5,77,", "exists"),
+    ("I,1970-01-01 00:00:00.000001,0000-00-00,a,5,77,", "zero date"),
+    ("U,1970-01-01 00:00:00.000001,2024-01-01,a,five,77,2024-01-09", "INT"),
+    ("U,1970-01-01 00:00:00.000001,2024-01-01,a,5,77,2024-01-0x", "DATE"),
+    ("I,1970-01-01 00:00:00.000001,2024-01-01,a", "missing"),
+];
+
+proptest::proptest! {
+    #[test]
+    fn records_that_are_set_apart_leave_the_others_as_they_are(
+        picks in proptest::collection::vec(0..GOOD.len() + BAD.len(), 0..12), at_once in 1usize..5,
+    ) {
+        let schema = schema("id DATE!; name TEXT; n INT");
+        let settings = S3Settings {
+            timestamp_column_name: Some("ts".into()), csv_no_sup_value: Some("none".into()), ..S3Settings::default()
+        };
+        let rules = [sequence(), before("pk-only")];
+        let shape = Arc::new(shape(&rules, &described(&schema), &settings).unwrap());
+        let read = |texts: &[&str], at_once| {
+            let file = texts.iter().map(|line| format!("{line}\n")).collect::<String>();
+            let mut reader = RecordReader::new(
+                file.as_bytes(), &settings, FileKind::Changes, shape.clone(), DatetimeAs::default(),
+            ).with_key(&[0], DatetimeAs::default()).with_commit_times().setting_bad_apart();
+            let (mut told, mut numbers, mut bad) = (Vec::new(), Vec::new(), Vec::new());
+            while let Some(batch) = reader.next(at_once).unwrap() {
+                let moved = batch.old_keys.as_ref().map(|old| (old.rows.clone(), lines(&old.keys)));
+                for (row, line) in lines(&batch.columns).into_iter().enumerate() {
+                    let old = moved.iter().flat_map(|(rows, keys)| rows.iter().zip(keys)).find(|(at, _)| **at == row);
+                    let unchanged: Vec<_> =
+                        batch.unchanged.iter().map(|rows| rows.as_ref().is_some_and(|rows| rows.value(row))).collect();
+                    let sequence = batch.sequences.as_ref().map(|texts| texts.value(row).to_owned());
+                    let time = ArrayFormatter::try_new(batch.commit_times.as_ref().unwrap(), &FormatOptions::new());
+                    let time = time.unwrap().value(row).to_string();
+                    let (operation, old) = (batch.operations[row], old.map(|(_, key)| key.clone()));
+                    let unchanged = unchanged.contains(&true);
+                    told.push(format!("{operation:?} {line} {old:?} {unchanged} {sequence:?} {time}"));
+                    numbers.push(batch.record(row));
+                }
+                bad.extend(reader.take_bad());
+            }
+            bad.extend(reader.take_bad());
+            (told, numbers, bad)
+        };
+        let file: Vec<_> = picks.into_iter().map(|i| GOOD.get(i).copied().unwrap_or_else(|| BAD[i - GOOD.len()].0)).collect();
+        let is_good = |line: &&str| GOOD.contains(line);
+        let (told, numbers, bad) = read(&file, at_once);
+        let good: Vec<_> = file.iter().copied().filter(is_good).collect();
+        proptest::prop_assert_eq!(told, read(&good, 100).0);
+        let numbered = |good: bool| {
+            let lines = file.iter().zip(1u64..).filter(move |(line, _)| is_good(line) == good);
+            lines.map(|(line, number)| (number, *line)).collect::<Vec<_>>()
+        };
+        proptest::prop_assert_eq!(numbers, numbered(true).iter().map(|(number, _)| *number).collect::<Vec<_>>());
+        let apart: Vec<_> = bad.iter().map(|bad| (bad.record, str::from_utf8(&bad.raw).unwrap())).collect();
+        proptest::prop_assert_eq!(&apart, &numbered(false));
+        for (bad, (_, line)) in bad.iter().zip(&apart) {
+            let reason = BAD.iter().find(|(bad, _)| bad == line).unwrap().1;
+            proptest::prop_assert!(bad.reason.contains(reason), "{}: {}", line, bad.reason);
+        }
     }
 }

@@ -99,6 +99,12 @@ fn a_table_may_be_meant_by_its_name_in_the_source_or_in_the_lake() {
     let both =
         [rule(1, "rename", "shop", r#""value": "lake""#), rule(2, "rename", "shop.orders", r#""value": "sales""#)];
     assert_eq!(super::tests::mappings(&both).unwrap().source(&name("lake.sales"), &[]), name("shop.orders"));
+    // of a name whose case is lost, the rules that name the table tell it, or the statements
+    let upper = rule(1, "convert-uppercase", "shop.%", "");
+    let named = [upper.clone(), rule(2, "remove-column", "shop.items.x", "")];
+    assert_eq!(super::tests::mappings(&named).unwrap().source(&name("shop.ITEMS"), &[]), name("shop.items"));
+    let moved = super::tests::mappings(&[upper, rule(2, "rename", "shop", r#""value": "lake""#)]).unwrap();
+    assert_eq!(moved.source(&name("lake.ITEMS"), &["items".to_owned()]), name("shop.items"));
 }
 
 #[test]

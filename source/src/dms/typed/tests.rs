@@ -160,7 +160,8 @@ fn words(values: &[Option<&str>]) -> ArrayRef {
 fn read(settings: &S3Settings, kind: FileKind, shape: Shape, batch: &RecordBatch) -> Result<Rows, String> {
     let reader = TypedReader::new(&batch.schema(), settings, kind, Arc::new(shape), &[0], DatetimeAs::default());
     let mut reader = reader.map_err(|error| error.to_string())?.with_commit_times();
-    reader.rows(batch).map(Option::unwrap).map_err(|error| error.to_string())
+    reader.take(batch.clone());
+    reader.next().map(Option::unwrap).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -233,4 +234,37 @@ fn before_images_tell_the_updates_that_changed_a_key() {
     ]);
     let old_keys = read(&settings, FileKind::Changes, shape, &file).unwrap().old_keys.unwrap();
     assert_eq!((old_keys.rows, shown_values(old_keys.keys.column(0))), (vec![1], vec!["7".to_owned()]));
+}
+
+#[test]
+fn bad_records_are_set_apart_and_the_others_keep_their_numbers() {
+    let file = batch(&[
+        ("Op", words(&[Some("I"), Some("I"), Some("X"), Some("I"), Some("D")])),
+        ("id", Arc::new(Int64Array::from(vec![1, 1 << 40, 3, 4, 1 << 41]))),
+        ("name", words(&[Some("a"), None, Some("c"), Some("d"), None])),
+    ]);
+    let (settings, shape) = (S3Settings::default(), Arc::new(shape()));
+    let reader = TypedReader::new(&file.schema(), &settings, FileKind::Changes, shape, &[0], DatetimeAs::default());
+    let mut reader = reader.unwrap().setting_bad_apart();
+    reader.take(file);
+    let mut good = Vec::new();
+    while let Some(rows) = reader.next().unwrap() {
+        let ids = shown_values(rows.columns.column(0));
+        good.extend(ids.into_iter().enumerate().map(|(row, id)| (rows.record(row), id)));
+    }
+    assert_eq!(good, [(1, "1".to_owned()), (4, "4".to_owned())]);
+    let mut bad = reader.take_bad();
+    bad.sort_by_key(|bad| bad.record);
+    let told = bad.iter().map(|bad| (bad.record, bad.column.as_deref().unwrap()));
+    assert_eq!(told.collect::<Vec<_>>(), [(2, "id"), (3, "Op"), (5, "id")]);
+    assert_eq!(str::from_utf8(&bad[0].raw).unwrap(), r#"{"Op":"I","id":1099511627776,"name":null}"#);
+    assert_eq!(reader.records(), 5);
+}
+
+#[test]
+fn a_zero_date_in_a_key_is_named() {
+    let shape = Shape::of(TableSchema { columns: vec![column("d", "DATE", false)], primary_key: vec!["d".into()] });
+    let file = batch(&[("d", Arc::new(Date32Array::from(vec![Some(1), None])))]);
+    let error = read(&S3Settings::default(), FileKind::Load, shape, &file).unwrap_err();
+    assert!(error.starts_with("record 2: column d is a zero date"), "{error}");
 }

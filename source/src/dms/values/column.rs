@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder, Float64Builder,
-    Int8Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+    ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
+    Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
@@ -158,6 +158,16 @@ impl ColumnValues {
     /// Appends NULL for a value that the record does not have.
     pub fn push_nothing(&mut self) {
         with_builder!(&mut self.store, builder => builder.append_null());
+    }
+
+    /// How many values there are so far.
+    pub fn len(&self) -> usize {
+        with_builder!(&self.store, builder => builder.len())
+    }
+
+    /// How many zero dates there are among them.
+    pub fn zero_dates(&self) -> u64 {
+        self.zero_dates
     }
 
     /// The reason in words.
