@@ -72,9 +72,15 @@ impl Job {
             .task_settings
             .as_ref()
             .map(|file| TaskSettings::parse(&read(config, file)?).map_err(|e| Error::usage(e).at(file.display())));
-        let warnings = settings.warnings.clone();
+        let mut warnings = settings.warnings.clone();
         let (settings, all) = (Arc::new(settings), OfAll::new(config));
         let tables = table::tables(config, &mappings, &settings, &all)?;
+        let unselected = tables.iter().filter(|(_, table)| !mappings.selects(&table.source));
+        warnings.extend(
+            unselected.map(|(name, _)| {
+                format!("[[table]] {name}: no rule of table_mappings selects it, so it is left alone")
+            }),
+        );
         Ok(Job {
             raw: stores.open(&source.url, &config.folder).map_err(|e| e.at("source.url"))?,
             settings,

@@ -296,7 +296,10 @@ fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> R
     let (before, after): (Vec<_>, Vec<_>) = wanted.cloned().partition(|file| stamp(file) <= position.changes);
     // Where files may be copies, a new one is not late unless a person says so.
     let times_count = !listing.times_mean_nothing || wishes.include_late;
-    let is_late = |file: &RawFile| times_count && position.listed > 0 && file.modified > position.listed;
+    // the last one may have been copied in its place since
+    let is_last = |file: &RawFile| stamp(file) == position.changes && listing.trace(file) == position.last;
+    let is_late =
+        |file: &RawFile| times_count && position.listed > 0 && file.modified > position.listed && !is_last(file);
     let is_other =
         |file: &RawFile| stamp(file) == position.changes && position.last != 0 && listing.trace(file) != position.last;
     let is_again = |file: &RawFile| wishes.again.contains(&file.shown);
@@ -312,8 +315,8 @@ fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> R
                 file.name
             ),
             None => format!(
-                "{} came late: older by name than changes that are already merged; --include-late merges it in its place, \
-                 and the changes after it once more, in one commit",
+                "{} came late or was written again: older by name than changes that are already merged; --include-late merges it \
+                 in its place, and the changes after it once more, in one commit",
                 names(&late)
             ),
         }));

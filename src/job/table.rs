@@ -240,8 +240,9 @@ pub(super) fn tables(
             helpers,
             source,
         };
-        if tables.insert(mappings.target(&job.source), job).is_some() {
-            return Err(Error::usage(format!("{place} stands twice")));
+        let target = mappings.target(&job.source);
+        if let Some(other) = tables.insert(target.clone(), job) {
+            return Err(Error::usage(format!("{place}: {} is the table {target} of the lake already", other.source)));
         }
     }
     Ok(tables)

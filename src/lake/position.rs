@@ -97,9 +97,9 @@ pub struct Facts {
     pub key_is_primary: bool,
     /// The source's column definitions.
     pub schema: TableSchema,
-    /// How many columns of the source the oldest records have that may still come, where columns were added since.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub least_fields: Option<usize>,
+    /// The columns that were added since: records that are older than that may still come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<String>,
     pub load: Vec<LoadedFile>,
 }
 

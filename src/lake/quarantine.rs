@@ -118,7 +118,7 @@ pub async fn replace(
                     key: layout.key.clone(),
                     key_is_primary: true,
                     schema: TableSchema { columns: vec![], primary_key: vec![] },
-                    least_fields: None,
+                    added: vec![],
                     load: vec![],
                 };
                 let metadata = create::metadata(&layout.schema, &layout.partition_by, &facts)?;

@@ -110,15 +110,8 @@ impl TableRun<'_> {
         let definition = self.meant.definition(&self.name, Some(told))?;
         let layout = self.layout(&definition)?;
         let old = &opened.ours.facts;
-        let least_fields = match self.found_by() {
-            FoundBy::Place if !evolution.added.is_empty() => {
-                let of_source = definition.shape.source_columns().iter();
-                let were = of_source.filter(|column| old.schema.columns.iter().any(|c| c.name == column.name));
-                old.least_fields.or(Some(were.count()))
-            }
-            _ => old.least_fields,
-        };
-        let facts = Facts { schema: definition.schema.clone(), least_fields, ..old.clone() };
+        let added = old.added.iter().chain(&evolution.added).cloned().collect();
+        let facts = Facts { schema: definition.schema.clone(), added, ..old.clone() };
         let mut actions = create::evolved(table, &layout.schema, &layout.partition_by, &facts)?;
         let mut counts = Counts::default();
         if !evolution.retyped.is_empty() {

@@ -110,42 +110,43 @@ async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -
     }
     progress.finish_and_clear();
     if options.tables.is_empty() {
-        let reports_of_unknown = unknown(job, &known, &others);
-        reports_of_unknown.iter().for_each(say);
-        reports.extend(reports_of_unknown);
+        for (name, error) in unknown(job, &known, &others) {
+            let mut report = TableReport::new(name.to_string());
+            report.fail(&error);
+            say(&report);
+            reports.push(report);
+        }
     }
     Ok(())
 }
 
-/// The tables that the job selects and that it knows only by their records among all tables' changes.
-fn unknown(job: &Job, known: &[TableName], others: &Others) -> Vec<TableReport> {
+/// The tables that the job selects and that it knows only by their records among all tables' changes, and what is missing.
+fn unknown(job: &Job, known: &[TableName], others: &Others) -> Vec<(TableName, Error)> {
     let others = others.lock().unwrap_or_else(PoisonError::into_inner);
     let unknown = others.iter().filter(|name| job.selects(name) && !known.contains(name));
-    let report = |name: &TableName| {
-        let mut report = TableReport::new(name.to_string());
-        if let Err(error) = job.table(name).definition(name, None) {
-            report.fail(&error.at("there are changes of a new table"));
-        }
-        report
+    let error = |name: &TableName| {
+        let missing = job.table(name).definition(name, None).err()?;
+        Some((name.clone(), missing.at("there are changes of a new table")))
     };
-    unknown.map(report).collect()
+    unknown.filter_map(error).collect()
 }
 
 /// What a run with these options would do. Nothing is written.
 pub async fn plan(job: Arc<Job>, options: Options, depth: Depth) -> Result<Plan> {
     let options = options.in_lake(&job);
     let names = tables(&job, &options).await?;
+    let (known, others) = (names.clone(), Others::default());
     let (engine, lake, options) = (job.engine()?, Lake::new(job.lake.clone()), Arc::new(options));
     let progress = progress(names.len());
-    let plans = futures::stream::iter(names)
+    let mut plans: Vec<_> = futures::stream::iter(names)
         .map(|name| {
             let (job, engine, lake, options) = (Arc::clone(&job), engine.clone(), lake.clone(), Arc::clone(&options));
-            let progress = progress.clone();
+            let (progress, others) = (progress.clone(), Arc::clone(&others));
             async move {
                 let label = name.to_string();
                 let wishes = wishes(&job, &options, &name);
                 let task = tokio::spawn(async move {
-                    TableRun::new(&job, &engine, &lake, name, wishes, Others::default()).foresee(depth).await
+                    TableRun::new(&job, &engine, &lake, name, wishes, others).foresee(depth).await
                 });
                 let plan = task.await.unwrap_or_else(|error| {
                     let mut plan = TablePlan::new(label);
@@ -160,6 +161,13 @@ pub async fn plan(job: Arc<Job>, options: Options, depth: Depth) -> Result<Plan>
         .collect()
         .await;
     progress.finish_and_clear();
+    if options.tables.is_empty() {
+        plans.extend(unknown(&job, &known, &others).into_iter().map(|(name, error)| {
+            let mut plan = TablePlan::new(name.to_string());
+            plan.fail(&error);
+            plan
+        }));
+    }
     Ok(Plan::new(depth == Depth::Records, plans))
 }
 

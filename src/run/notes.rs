@@ -62,7 +62,7 @@ impl TableRun<'_> {
             key: definition::key_names(&meant),
             key_is_primary: meant.key_is_primary,
             schema: meant.schema,
-            least_fields: None,
+            added: vec![],
             load: vec![],
         };
         definition::check(&table, &facts, &self.meant, self.found_by())?;

@@ -83,7 +83,7 @@ impl TableRun<'_> {
             key: layout.key.clone(),
             key_is_primary: definition.key_is_primary,
             schema: definition.schema.clone(),
-            least_fields: None,
+            added: vec![],
             load: loaded.read.files,
         };
         let generation = old.as_ref().map_or(0, |old| old.ours.position.generation + 1);

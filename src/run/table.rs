@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lakemerge_source::dms::shape::Shape;
 use lakemerge_source::infer::Inference;
 use lakemerge_source::name::TableName;
 use lakemerge_source::position::Stamp;
@@ -231,9 +232,8 @@ impl<'a> TableRun<'a> {
     pub(super) fn defined(&self, opened: &Opened) -> Result<(Definition, Layout)> {
         let mut definition = self.meant.definition(&self.name, Some(&opened.ours.facts.schema))?;
         definition.key_is_primary = opened.ours.facts.key_is_primary;
-        if let Some(least) = opened.ours.facts.least_fields {
-            let all = definition.shape.source_columns().len();
-            Arc::make_mut(&mut definition.shape).known_widths = least.min(all)..=all;
+        if !opened.ours.facts.added.is_empty() {
+            definition.shape = Arc::new(Shape::clone(&definition.shape).with_added(&opened.ours.facts.added));
         }
         let layout = self.layout(&definition)?;
         Ok((definition, layout))

@@ -141,3 +141,25 @@ fn what_cannot_be_followed_stops_the_table_and_says_what_to_do() {
     }
     assert_eq!(site.rows(&old), [row(["1", "a"])]);
 }
+
+#[test]
+fn records_older_than_a_new_column_that_is_not_null_lack_it() {
+    for header in [false, true] {
+        let mut site = Site::local();
+        site.settings.header = header;
+        let old = goods(&[ID, NAME]);
+        site.declare(&[&old]);
+        site.load(&old, 1, &[row(["1", "a"]), row(["2", "b"])]);
+        site.run();
+        // changes from before the ALTER are still to come
+        site.changes(&old, &stamp(0), &[update(["1", "a2"])]);
+        let new = goods(&[ID, NAME, ("size", "int(11) NOT NULL DEFAULT '5'")]);
+        site.declare(&[&new]);
+        site.changes(&new, &stamp(1), &[update(["2", "b2", "6"]), insert(["3", "c", "7"])]);
+        site.run();
+        site.changes(&old, &stamp(2), &[insert(["4", "d"])]);
+        site.run();
+        let expected = [row(["1", "a2", NULL]), row(["2", "b2", "6"]), row(["3", "c", "7"]), row(["4", "d", NULL])];
+        assert_read(&site, &new, &expected);
+    }
+}

@@ -95,6 +95,7 @@ fn a_new_table_that_is_not_configured_is_named() {
     let both = tables();
     let site = site(&both);
     put(&site, 1, "I,news,shop,1\nI,awsdms_status,shop,1\nU,rows,shop,1,a\n");
+    assert_eq!(site.plan_exits(2, &["--deep"]).0["tables"].as_array().unwrap().len(), 3);
     let (outcome, report) = site.run_exits(2, &[]);
     outcome.says(&["shop.news", "[[table]]", "schema"]);
     assert_eq!(report.0["tables"].as_array().unwrap().len(), 3, "{:#}", report.0);

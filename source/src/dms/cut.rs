@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, Read};
 use memchr::{memchr, memchr2};
 
 use super::settings::{RowDelimiter, S3Settings};
+use super::values::shown;
 
 /// No record may be longer: with an open quote the rest of the file would be one. DMS cuts LOBs at 100 MB.
 const LONGEST: usize = 512 << 20;
@@ -148,6 +149,16 @@ impl<R: Read> Cutter<R> {
         }
         scratch.extend_from_slice(rest);
         scratch
+    }
+
+    /// The names that the record at hand holds.
+    pub(crate) fn header(&self, fields: &Fields) -> Result<Vec<String>, String> {
+        let mut scratch = Vec::new();
+        let mut name = |span: &Span| {
+            let name = self.text(*span, &mut scratch);
+            str::from_utf8(name).map(str::to_owned).map_err(|_| format!("the name \"{}\" is not UTF-8", shown(name)))
+        };
+        fields.spans.iter().map(&mut name).collect()
     }
 
     fn at_end(&mut self, in_quotes: bool) -> Result<(), Stop> {

@@ -13,7 +13,7 @@ use arrow::error::ArrowError;
 pub use error::{BadRecord, RecordError};
 pub use rows::{OldKeys, Operation, Rows};
 
-use super::cut::{Cutter, Fields, Span};
+use super::cut::{Cutter, Fields};
 use super::former::Former;
 use super::layout::{self, Layout, Misfit, Places};
 use super::names::FileKind;
@@ -483,18 +483,6 @@ fn inner(record: u64) -> impl Fn(ArrowError) -> RecordError {
 fn refused(record: u64, column: Option<String>, values: &ColumnValues, refusal: Refusal, text: &[u8]) -> RecordError {
     let value = (refusal != Refusal::Missing).then(|| shown(text));
     RecordError::Bad { record, column, value, reason: values.reason(refusal) }
-}
-
-impl<R: Read> Cutter<R> {
-    /// The names that the record at hand holds.
-    pub(crate) fn header(&self, fields: &Fields) -> Result<Vec<String>, String> {
-        let mut scratch = Vec::new();
-        let mut name = |span: &Span| {
-            let name = self.text(*span, &mut scratch);
-            str::from_utf8(name).map(str::to_owned).map_err(|_| format!("the name \"{}\" is not UTF-8", shown(name)))
-        };
-        fields.spans.iter().map(&mut name).collect()
-    }
 }
 
 #[cfg(test)]

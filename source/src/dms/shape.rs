@@ -28,6 +28,8 @@ pub struct Shape {
     padded: Vec<usize>,
     /// The columns whose values the source computes.
     generated: Vec<usize>,
+    /// The columns that older records lack.
+    added: Vec<usize>,
 }
 
 /// A field of a record.
@@ -95,6 +97,7 @@ impl Shape {
             source_names: names,
             padded: Vec::new(),
             generated: Vec::new(),
+            added: Vec::new(),
             schema,
         }
     }
@@ -268,7 +271,17 @@ impl Shape {
 
     /// Whether a record without a field for a column means NULL. A generated column that DMS leaves out has a value.
     pub(crate) fn may_lack(&self, column: usize) -> bool {
-        self.schema.columns[column].nullable && !self.generated.contains(&column)
+        let may_be_null = self.schema.columns[column].nullable || self.added.contains(&column);
+        may_be_null && !self.generated.contains(&column)
+    }
+
+    /// The same for a table to which columns were added since its load: older records may still come, and mean NULL there,
+    /// as in the rows that are there, also if the source fills in a default.
+    pub fn with_added(mut self, names: &[String]) -> Self {
+        self.added = names.iter().filter_map(|name| position_of(&self.schema.columns, name)).collect();
+        let is_old = |column: &&Column| !names.contains(&column.name);
+        self.known_widths = self.source_columns().iter().filter(is_old).count()..=self.source_columns().len();
+        self
     }
 
     /// Whether records hold the values that a column had before an update.
