@@ -97,7 +97,7 @@ impl ParquetRows {
     /// At a value that is none of its column, unless such records are set apart, and where the file is damaged.
     pub fn next(&mut self, max_rows: usize) -> Result<Option<Rows>, RecordError> {
         loop {
-            if let Some(rows) = self.rows.next()? {
+            if let Some(rows) = self.rows.rows()? {
                 return Ok(Some(rows));
             }
             let Some(batches) = &mut self.batches else {

@@ -116,12 +116,12 @@ impl TypedReader {
     ///
     /// # Errors
     /// At a value that is none of its column, unless such records are set apart.
-    pub fn next(&mut self) -> Result<Option<Rows>, RecordError> {
+    pub fn rows(&mut self) -> Result<Option<Rows>, RecordError> {
         while let Some((first_record, batch)) = self.batches.pop_front() {
             if batch.num_rows() == 0 {
                 continue;
             }
-            match self.rows(&batch, first_record) {
+            match self.read(&batch, first_record) {
                 Ok(rows) => return Ok(Some(rows)),
                 Err(error) => self.set_apart(error, &batch, first_record)?,
             }
@@ -144,7 +144,7 @@ impl TypedReader {
         }
     }
 
-    fn rows(&self, batch: &RecordBatch, first_record: u64) -> Result<Rows, RecordError> {
+    fn read(&self, batch: &RecordBatch, first_record: u64) -> Result<Rows, RecordError> {
         let operations = self.operations(batch, first_record)?;
         let (mut arrays, mut zero_dates) = (Vec::new(), Vec::new());
         for (column, field) in self.places.columns.iter().enumerate() {

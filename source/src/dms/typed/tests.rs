@@ -161,7 +161,7 @@ fn read(settings: &S3Settings, kind: FileKind, shape: Shape, batch: &RecordBatch
     let reader = TypedReader::new(&batch.schema(), settings, kind, Arc::new(shape), &[0], DatetimeAs::default());
     let mut reader = reader.map_err(|error| error.to_string())?.with_commit_times();
     reader.take(batch.clone());
-    reader.next().map(Option::unwrap).map_err(|error| error.to_string())
+    reader.rows().map(Option::unwrap).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn bad_records_are_set_apart_and_the_others_keep_their_numbers() {
     let mut reader = reader.unwrap().setting_bad_apart();
     reader.take(file);
     let mut good = Vec::new();
-    while let Some(rows) = reader.next().unwrap() {
+    while let Some(rows) = reader.rows().unwrap() {
         let ids = shown_values(rows.columns.column(0));
         good.extend(ids.into_iter().enumerate().map(|(row, id)| (rows.record(row), id)));
     }
