@@ -1,5 +1,7 @@
 //! Where files lie: a URL or a local path becomes an object store and a prefix in it.
 
+pub mod parquet;
+
 use std::collections::HashMap;
 use std::path::Path as LocalPath;
 use std::sync::{Arc, Mutex};

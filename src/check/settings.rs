@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use lakemerge_source::dms::names::DataFormat;
 use lakemerge_source::schema::SqlType;
 use serde_json::Value;
 
@@ -43,8 +44,9 @@ impl Look<'_> {
         }
     }
 
-    fn is_csv(&self) -> bool {
-        self.text("dataformat").is_none_or(|format| format.eq_ignore_ascii_case("csv"))
+    /// Whether any files are CSV, as all tables' changes are in every case.
+    fn has_csv(&self) -> bool {
+        self.job.settings.data_format == DataFormat::Csv || self.job.settings.folders.cdc_path.is_some()
     }
 }
 
@@ -75,7 +77,7 @@ fn unknown(look: &Look) -> Vec<Finding> {
 /// What the files do not tell.
 fn files(look: &Look) -> Vec<Finding> {
     let mut found = left_out(look);
-    if look.is_csv() && !look.job.settings.add_column_name {
+    if !look.job.settings.names_columns() {
         found.push(
             Finding::new(Severity::Risk, "columns-without-names", "S3 setting AddColumnName")
                 .found("the files have no header")
@@ -84,7 +86,7 @@ fn files(look: &Look) -> Vec<Finding> {
                 .mend("set AddColumnName to true and reload the tables in the task"),
         );
     }
-    if look.is_csv() && !look.job.settings.rfc4180 {
+    if look.has_csv() && !look.job.settings.rfc4180 {
         found.push(
             Finding::new(Severity::Risk, "values-without-quotes", "S3 setting Rfc4180")
                 .found("values are written without quotes")
@@ -95,7 +97,7 @@ fn files(look: &Look) -> Vec<Finding> {
                 .mend("set Rfc4180 to true and reload the tables in the task"),
         );
     }
-    if look.is_csv() && look.job.settings.csv_null_value.is_none() {
+    if look.has_csv() && look.job.settings.csv_null_value.is_none() {
         found.extend(empty_and_null(look));
     }
     if look.job.settings.timestamp_column_name.is_none() {

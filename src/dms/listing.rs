@@ -3,7 +3,7 @@
 use chrono::MappedLocalTime;
 use futures::{StreamExt, TryStreamExt};
 use lakemerge_source::dms::folders::Folders;
-use lakemerge_source::dms::names::{FileName, OF_ALL_TABLES};
+use lakemerge_source::dms::names::{DataFormat, FileName, OF_ALL_TABLES};
 use lakemerge_source::name::TableName;
 use lakemerge_source::position::Stamp;
 use object_store::path::Path;
@@ -42,6 +42,10 @@ impl RawFile {
             FileName::Load(load) => (folder, load.segment),
             FileName::Changes(_) => (folder, 0),
         }
+    }
+
+    pub fn format(&self) -> DataFormat {
+        DataFormat::of(&self.name)
     }
 
     /// True if records of all tables are in it.

@@ -5,5 +5,8 @@ mod range;
 pub mod listing;
 pub mod metadata;
 pub mod next;
+pub mod content;
+pub mod parquet;
+mod rows;
 pub mod progress;
 pub mod reading;

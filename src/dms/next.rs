@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use lakemerge_source::dms::names::DataFormat;
 use lakemerge_source::position::Stamp;
 
 use super::listing::{Listing, RawFile};
@@ -99,6 +100,14 @@ pub enum Next {
 }
 
 impl Next {
+    /// The files to be merged into a table that is there.
+    pub fn merges(&self) -> &[RawFile] {
+        match self {
+            Next::ContinueLoad { files, .. } | Next::Changes { files, .. } | Next::Empty { files, .. } => files,
+            _ => &[],
+        }
+    }
+
     /// True if it empties a table whose files are gone, for which all files must be known.
     pub fn empties(&self) -> bool {
         matches!(self, Next::Load { gone: Some(_), .. } | Next::Empty { .. })
@@ -146,9 +155,10 @@ pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Re
     }
     let new: Vec<_> = new_loads(listing, reached.load);
     if !new.is_empty() {
-        // A segment may begin when others are complete, which only the changes after them tell.
-        let segments = new.iter().all(|file| file.segment() != ("", 0));
-        if reached.position.changes.is_some() || (reached.position.load_complete && !segments) {
+        // A segment may begin when others are complete, which only the changes after them tell; and MaxFileSize, by which
+        // a load's end is told, is said of CSV files alone.
+        let is_open = |file: &RawFile| file.segment() != ("", 0) || file.format() == DataFormat::Parquet;
+        if reached.position.changes.is_some() || (reached.position.load_complete && !new.iter().all(is_open)) {
             return Err(Error::definite(format!("{} came after the full load was complete; {REMEDIES}", names(&new))));
         }
         return Ok(Next::ContinueLoad { files: new, complete });

@@ -1,29 +1,29 @@
 //! The rows of raw files: fetched from the store, cut and typed on worker threads.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::Cursor;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::Schema;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
-use lakemerge_source::dms::names::{FileKind, decompress};
-use lakemerge_source::dms::records::{self, Operation, RecordError, RecordReader, Rows};
+use lakemerge_source::dms::names::{DataFormat, FileKind, decompress};
+use lakemerge_source::dms::records::{self, Operation, RecordError, Rows};
 use lakemerge_source::dms::settings::S3Settings;
 use lakemerge_source::dms::shape::Shape;
 use lakemerge_source::infer::Inference;
 use lakemerge_source::name::TableName;
 use lakemerge_source::schema::{DatetimeAs, TableSchema};
 use object_store::{ObjectStore, ObjectStoreExt};
-use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::changes::ChangeRows;
+use super::content::{Content, Fetched};
 use super::listing::RawFile;
 use super::metadata::MetadataColumn;
 use super::progress::Progress;
+use super::rows::RowReader;
 use crate::error::{Error, Result};
 use crate::lake::position::LoadedFile;
 use crate::lake::quarantine::BadRecord;
@@ -34,8 +34,6 @@ const ROWS: usize = 16 * 1024;
 const FETCHES: usize = 32;
 /// How many times larger a packed file is when it is unpacked, roughly.
 const UNPACKED: u64 = 8;
-/// Chunks of one file on their way to the worker thread.
-const CHUNKS: usize = 8;
 
 /// The tables whose records were passed over in files of all tables' changes.
 pub type Others = Arc<Mutex<BTreeSet<TableName>>>;
@@ -159,7 +157,8 @@ impl Reading {
     }
 
     async fn fetched(self, file: RawFile) -> Result<FileRows> {
-        let bytes = if file.name.ends_with(".gz") { file.size * UNPACKED } else { file.size };
+        let is_packed = file.name.ends_with(".gz") || file.format() == DataFormat::Parquet;
+        let bytes = if is_packed { file.size * UNPACKED } else { file.size };
         if bytes >= self.in_flight.bytes as u64 / 2 {
             return Ok(FileRows::ToCome(file));
         }
@@ -167,7 +166,7 @@ impl Reading {
         let content = self.store.get(&file.path).await?.bytes().await?;
         tokio::task::spawn_blocking(move || {
             let mut rows = vec![];
-            let read = self.change_file(&file, std::io::Cursor::new(content), |more| {
+            let read = self.change_file(&file, Content::Whole(Cursor::new(content)), |more| {
                 rows.push(more);
                 Ok(())
             })?;
@@ -182,7 +181,7 @@ impl Reading {
         tokio::task::spawn_blocking(move || {
             let (content, _) = Fetched::start(Arc::clone(&this.store), &file);
             let send = |rows| sender.blocking_send(Ok(rows)).map_err(|_| Error::transient("the changes were given up"));
-            match this.change_file(&file, content, send) {
+            match this.change_file(&file, Content::Streamed(content), send) {
                 Ok(read) => counted.lock().unwrap_or_else(PoisonError::into_inner).add_changes(read),
                 // a receiver that is gone has its own error to tell
                 Err(error) => drop(sender.blocking_send(Err(error))),
@@ -195,12 +194,12 @@ impl Reading {
     fn change_file(
         &self,
         file: &RawFile,
-        content: impl Read + Send + 'static,
+        content: Content,
         mut take: impl FnMut(ChangeRows) -> Result<()>,
     ) -> Result<(ReadCounts, Progress)> {
         let mut progress = Progress::default();
         let mut counts = ReadCounts { bytes: file.size, ..ReadCounts::default() };
-        let mut reader = self.reader(file, FileKind::Changes, content);
+        let mut reader = RowReader::new(self, file, FileKind::Changes, content).map_err(|e| at(file, e))?;
         let (shown, mut records): (Arc<str>, _) = (file.shown.as_str().into(), 0);
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
             self.set_apart(file, reader.take_bad())?;
@@ -267,7 +266,8 @@ impl Reading {
     fn load_file(&self, file: &RawFile, steps: &mpsc::Sender<Result<LoadStep>>) -> Result<()> {
         let (content, digest) = Fetched::start(Arc::clone(&self.store), file);
         let mut counts = ReadCounts { bytes: file.size, ..ReadCounts::default() };
-        let mut reader = self.reader(file, FileKind::Load, content);
+        let content = Content::Streamed(content);
+        let mut reader = RowReader::new(self, file, FileKind::Load, content).map_err(|e| at(file, e))?;
         let mut bad = 0;
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
             bad += self.set_apart(file, reader.take_bad())?;
@@ -286,7 +286,7 @@ impl Reading {
             ))
             .at(&file.shown));
         }
-        if reader.records() == 0 && !self.settings.add_column_name {
+        if reader.records() == 0 && !self.settings.add_column_name && file.format() == DataFormat::Csv {
             return Err(Error::definite(format!(
                 "{}: an empty LOAD file, but DMS writes none for a table without rows; was it cut while it was copied?",
                 file.shown
@@ -295,6 +295,11 @@ impl Reading {
         let loaded =
             LoadedFile { name: file.name.clone(), size: file.size, tag: file.tag.clone(), hash: digest.hash() };
         steps.blocking_send(Ok(LoadStep::File(loaded, counts))).map_err(|_| Error::transient("the load was given up"))
+    }
+
+    /// Whether the time of commit is read: of changes it also tells what was written again.
+    pub(super) fn reads_commit_times(&self, kind: FileKind) -> bool {
+        kind == FileKind::Changes || self.metadata.contains(&MetadataColumn::CommitTs)
     }
 
     fn with_metadata(&self, file: &RawFile, rows: &Rows) -> Result<RecordBatch> {
@@ -306,22 +311,6 @@ impl Reading {
         let mut columns = rows.columns.columns().to_vec();
         columns.extend(self.metadata.iter().map(|column| column.values(file, rows)));
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
-    }
-
-    fn reader(
-        &self,
-        file: &RawFile,
-        kind: FileKind,
-        content: impl Read + Send + 'static,
-    ) -> RecordReader<Box<dyn Read + Send>> {
-        let content = decompress(&file.name, content);
-        let reader = RecordReader::new(content, &self.settings, kind, Arc::clone(&self.shape), self.datetime)
-            .with_key(&self.key, self.datetime);
-        let reader = if file.holds_all_tables() { reader.of_all_tables(&self.table) } else { reader };
-        let reader = if self.apart.is_some() { reader.setting_bad_apart() } else { reader };
-        // of changes they also tell what was written again
-        let times = kind == FileKind::Changes || self.metadata.contains(&MetadataColumn::CommitTs);
-        if times { reader.with_commit_times() } else { reader }
     }
 }
 
@@ -337,21 +326,7 @@ pub async fn infer(store: Arc<dyn ObjectStore>, mut inference: Inference, files:
     .await?
 }
 
-/// The [`LoadedFile::hash`] of a file as it is now.
-pub async fn hash(store: &dyn ObjectStore, file: &RawFile) -> Result<String> {
-    let mut digest = Sha256::new();
-    let mut content = store.get(&file.path).await?.into_stream();
-    while let Some(chunk) = content.try_next().await? {
-        digest.update(&chunk);
-    }
-    Ok(hexadecimal(&digest.finalize()))
-}
-
-fn hexadecimal(digest: &[u8]) -> String {
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn at(file: &RawFile, error: RecordError) -> Error {
+pub(super) fn at(file: &RawFile, error: RecordError) -> Error {
     match error {
         RecordError::Io(error) => match error.get_ref().and_then(|e| e.downcast_ref::<Error>()) {
             Some(ours) => ours.clone(),
@@ -402,60 +377,5 @@ impl ReadCounts {
         self.records += other.records;
         self.bytes += other.bytes;
         self.zero_dates += other.zero_dates;
-    }
-}
-
-/// A file that is fetched on the runtime while a worker thread reads it.
-struct Fetched {
-    chunks: mpsc::Receiver<Result<Bytes>>,
-    chunk: Bytes,
-    digest: Arc<Mutex<Sha256>>,
-}
-
-/// The digest of what was read so far.
-struct RunningDigest(Arc<Mutex<Sha256>>);
-
-impl RunningDigest {
-    fn hash(self) -> String {
-        let digest = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        hexadecimal(&digest.finalize())
-    }
-}
-
-impl Fetched {
-    fn start(store: Arc<dyn ObjectStore>, file: &RawFile) -> (Fetched, RunningDigest) {
-        let (sender, chunks) = mpsc::channel(CHUNKS);
-        let path = file.path.clone();
-        tokio::runtime::Handle::current().spawn(async move {
-            let mut content = match store.get(&path).await {
-                Ok(object) => object.into_stream(),
-                Err(error) => {
-                    let _ = sender.send(Err(error.into())).await;
-                    return;
-                }
-            };
-            while let Some(chunk) = content.next().await {
-                if sender.send(chunk.map_err(Error::from)).await.is_err() {
-                    return;
-                }
-            }
-        });
-        let digest = Arc::new(Mutex::new(Sha256::new()));
-        (Fetched { chunks, chunk: Bytes::new(), digest: Arc::clone(&digest) }, RunningDigest(digest))
-    }
-}
-
-impl Read for Fetched {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        while self.chunk.is_empty() {
-            match self.chunks.blocking_recv() {
-                Some(chunk) => self.chunk = chunk.map_err(std::io::Error::other)?,
-                None => return Ok(0),
-            }
-            self.digest.lock().unwrap_or_else(PoisonError::into_inner).update(&self.chunk);
-        }
-        let taken = self.chunk.split_to(self.chunk.len().min(buffer.len()));
-        buffer[..taken.len()].copy_from_slice(&taken);
-        Ok(taken.len())
     }
 }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use deltalake::kernel::Add;
@@ -15,11 +15,9 @@ use deltalake::parquet::arrow::arrow_reader::{
 use deltalake::parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
 use deltalake::parquet::basic::Encoding;
 use deltalake::parquet::column::writer::ColumnCloseResult;
-use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::file::metadata::{
     ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
 };
-use deltalake::parquet::file::reader::{ChunkReader, Length};
 use deltalake::parquet::file::writer::SerializedFileWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -27,13 +25,12 @@ use roaring::RoaringTreemap;
 use tokio::io::AsyncWriteExt;
 
 use super::write::{self, Layout};
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::lake::scan;
 use crate::lake::table::Table;
 use crate::lake::vectors;
+use crate::storage::parquet::{Stretch, footer, span};
 
-/// What is fetched of a file's end at first, in the hope that its footer is no longer.
-const TAIL: u64 = 64 << 10;
 /// Rows decoded and encoded at a time.
 const BATCH: usize = 8192;
 
@@ -43,7 +40,9 @@ pub async fn without(table: &Table, layout: &Layout, file: usize, dead: &Roaring
     let view = &table.files[file];
     let store = table.log.object_store(None);
     let path = view.object_store_path();
-    let footer = Arc::new(footer(store.as_ref(), &path, u64::try_from(view.size()).unwrap_or_default()).await?);
+    let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
+    let size = u64::try_from(view.size()).unwrap_or_default();
+    let footer = Arc::new(footer(reader, store.as_ref(), &path, size).await.at(|| &path)?);
     let schema = layout.file_schema();
     if !same_columns(&footer, &schema)? {
         return Ok(None);
@@ -104,19 +103,6 @@ fn same_columns(footer: &ParquetMetaData, schema: &SchemaRef) -> Result<bool> {
     Ok(old.num_columns() == new.num_columns() && old.columns().iter().zip(new.columns()).all(|(old, new)| old == new))
 }
 
-async fn footer(store: &dyn ObjectStore, path: &Path, size: u64) -> Result<ParquetMetaData> {
-    let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
-    let mut tail = TAIL.min(size);
-    loop {
-        let bytes = store.get_range(path, size - tail..size).await?;
-        match reader.try_parse_sized(&bytes, size) {
-            Ok(()) => return Ok(reader.finish()?),
-            Err(ParquetError::NeedMoreData(needed)) if (needed as u64) > tail => tail = (needed as u64).min(size),
-            Err(error) => return Err(Error::from(error).at(path)),
-        }
-    }
-}
-
 struct Regrouping {
     footer: Arc<ParquetMetaData>,
     reading: ArrowReaderMetadata,
@@ -162,15 +148,13 @@ impl Regrouping {
     }
 
     /// The bytes of a row group.
-    async fn fetch(&self, group: usize) -> Result<Chunk> {
-        let ranges = self.footer.row_group(group).columns().iter().map(|column| column.byte_range());
-        let (start, end) =
-            ranges.fold((u64::MAX, 0), |(start, end), (offset, length)| (start.min(offset), end.max(offset + length)));
-        let bytes = self.store.get_range(&self.path, start..end).await?;
-        Ok(Chunk { start, bytes })
+    async fn fetch(&self, group: usize) -> Result<Stretch> {
+        let span = span(self.footer.row_group(group));
+        let bytes = self.store.get_range(&self.path, span.clone()).await?;
+        Ok(Stretch { start: span.start, bytes })
     }
 
-    fn append(mut self, group: &Group, bytes: Chunk) -> Result<Regrouping> {
+    fn append(mut self, group: &Group, bytes: Stretch) -> Result<Regrouping> {
         if group.dead.is_empty() {
             self.copy(group.number, &bytes)?;
         } else {
@@ -179,7 +163,7 @@ impl Regrouping {
         Ok(self)
     }
 
-    fn copy(&mut self, group: usize, bytes: &Chunk) -> Result<()> {
+    fn copy(&mut self, group: usize, bytes: &Stretch) -> Result<()> {
         let metadata = self.footer.row_group(group);
         let mut to = self.writer.next_row_group()?;
         for (i, column) in metadata.columns().iter().enumerate() {
@@ -197,7 +181,7 @@ impl Regrouping {
         Ok(())
     }
 
-    fn encode(&mut self, group: &Group, bytes: Chunk) -> Result<()> {
+    fn encode(&mut self, group: &Group, bytes: Stretch) -> Result<()> {
         let rows = group.rows.len() as u64;
         let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, self.reading.clone())
             .with_batch_size(BATCH)
@@ -220,42 +204,5 @@ impl Regrouping {
         }
         to.close()?;
         Ok(())
-    }
-}
-
-/// A stretch of a file under the file's own offsets.
-#[derive(Clone)]
-struct Chunk {
-    start: u64,
-    bytes: Bytes,
-}
-
-impl Chunk {
-    fn from(&self, offset: u64) -> Result<Bytes, ParquetError> {
-        let at = offset.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
-        let at = at.filter(|at| *at <= self.bytes.len());
-        at.map(|at| self.bytes.slice(at..)).ok_or_else(|| ParquetError::EOF(format!("offset {offset} was not fetched")))
-    }
-}
-
-impl Length for Chunk {
-    fn len(&self) -> u64 {
-        self.start + self.bytes.len() as u64
-    }
-}
-
-impl ChunkReader for Chunk {
-    type T = bytes::buf::Reader<Bytes>;
-
-    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        Ok(self.from(start)?.reader())
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        let bytes = self.from(start)?;
-        if bytes.len() < length {
-            return Err(ParquetError::EOF(format!("{length} bytes at {start} were not fetched")));
-        }
-        Ok(bytes.slice(..length))
     }
 }

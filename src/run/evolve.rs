@@ -71,8 +71,8 @@ impl Evolution {
             let (old, new) = (column.sql_type.to_string(), now.sql_type.to_string());
             if was.is_floating() && !is.is_floating() && is != DataType::Utf8 {
                 return Err(format!(
-                    "column {} is {old} in the table and {new} in the configured schema, and no value of the one is \
-                     exactly one of the other",
+                    "column {} is {old} in the table and {new} from now on, and no value of the one is exactly one of the \
+                     other",
                     column.name
                 ));
             }
@@ -99,10 +99,15 @@ impl Evolution {
 }
 
 impl TableRun<'_> {
-    /// Gives the table the columns that are configured, in a commit of its own.
-    pub(super) async fn evolve(&mut self, evolution: &Evolution, opened: &Opened) -> Result<Outcome> {
+    /// Gives the table the columns that are configured, or that it was `told` of, in a commit of its own.
+    pub(super) async fn evolve(
+        &mut self,
+        evolution: &Evolution,
+        told: &TableSchema,
+        opened: &Opened,
+    ) -> Result<Outcome> {
         let table = &opened.table;
-        let definition = self.meant.definition(&self.name, Some(&opened.ours.facts.schema))?;
+        let definition = self.meant.definition(&self.name, Some(told))?;
         let layout = self.layout(&definition)?;
         let old = &opened.ours.facts;
         let added = old.added.iter().chain(&evolution.added).cloned().collect();
@@ -166,8 +171,8 @@ fn in_new_types(old: &SchemaRef, new: &SchemaRef) -> Vec<Expr> {
 pub fn needs_rewrite(evolution: &Evolution) -> Option<Error> {
     let (name, was, is) = evolution.retyped.first()?;
     Some(Error::definite(format!(
-        "column {name} is {was} in the table and {is} in the configured schema; on_type_change = \"rewrite\" rewrites the \
-         table with the new type"
+        "column {name} is {was} in the table and {is} from now on; on_type_change = \"rewrite\" rewrites the table with the \
+         new type"
     )))
 }
 

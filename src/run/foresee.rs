@@ -89,6 +89,9 @@ impl TableRun<'_> {
                 }
                 step => {
                     let ahead = ahead.as_mut().ok_or_else(|| Error::definite("there is no table to go on with"))?;
+                    if depth == Depth::Records {
+                        self.foresee_columns(&step, ahead, plan).await?;
+                    }
                     self.foresee_more(step, &listing, ahead, depth).await?
                 }
             };
@@ -239,6 +242,23 @@ impl TableRun<'_> {
             ..ahead.position
         };
         Ok(step)
+    }
+
+    /// The columns that the files of a step tell of, where the table is to have them.
+    async fn foresee_columns(&self, step: &Next, ahead: &mut Ahead, plan: &mut TablePlan) -> Result<()> {
+        let Some(definition) = &mut ahead.definition else { return Ok(()) };
+        let Some((evolution, told)) = self.told_beyond(&definition.schema, step.merges()).await? else {
+            return Ok(());
+        };
+        let evolved = self.meant.definition(&self.name, Some(&told))?;
+        plan.schema_changes.extend(differences(&definition.schema, &evolved.schema));
+        let reaches = ahead.position.changes.map(|stamp| stamp.to_string());
+        plan.takes(Step { reaches, ..Step::new(StepKind::Evolve, &[]) });
+        *definition = Definition { key_is_primary: definition.key_is_primary, ..evolved };
+        if !evolution.retyped.is_empty() {
+            ahead.opened = None;
+        }
+        Ok(())
     }
 
     fn note_emptying(&mut self, gone: &str, opened: &Opened) {

@@ -6,6 +6,7 @@ mod foresee;
 mod notes;
 mod steps;
 mod table;
+mod told;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};

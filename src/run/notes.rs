@@ -6,7 +6,7 @@ use serde_json::json;
 use super::definition;
 use super::table::{Opened, TableRun};
 use crate::dms::listing::{Listing, RawFile};
-use crate::dms::{next, reading};
+use crate::dms::{content, next};
 use crate::error::{At, Result};
 use crate::lake::commit::{Commit, Outcome};
 use crate::lake::create;
@@ -27,7 +27,7 @@ impl TableRun<'_> {
     pub(super) async fn compared(&self, files: &[RawFile], read: &[LoadedFile]) -> Result<Vec<LoadedFile>> {
         let mut load = read.to_vec();
         for file in files {
-            let hash = reading::hash(self.job.raw.store.as_ref(), file).await.at(|| &file.shown)?;
+            let hash = content::hash(self.job.raw.store.as_ref(), file).await.at(|| &file.shown)?;
             let Some(known) = load.iter_mut().find(|known| known.name == file.name) else { continue };
             if known.hash != hash {
                 return Err(next::load_changed(&file.name));
@@ -42,7 +42,7 @@ impl TableRun<'_> {
         let mut facts = opened.ours.facts.clone();
         facts.load.clear();
         for file in &listing.loads {
-            let hash = reading::hash(self.job.raw.store.as_ref(), file).await.at(|| &file.shown)?;
+            let hash = content::hash(self.job.raw.store.as_ref(), file).await.at(|| &file.shown)?;
             facts.load.push(LoadedFile { name: file.name.clone(), size: file.size, tag: file.tag.clone(), hash });
         }
         self.report

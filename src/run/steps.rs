@@ -23,6 +23,11 @@ use crate::merge::{Counts, Merged, SameKey, load, merge};
 
 impl TableRun<'_> {
     pub(super) async fn step(&mut self, step: Next, opened: Option<Opened>, listing: &Listing) -> Result<Outcome> {
+        if let Some(opened) = &opened
+            && let Some((evolution, told)) = self.told_beyond(&opened.ours.facts.schema, step.merges()).await?
+        {
+            return self.evolve(&evolution, &told, opened).await;
+        }
         match (step, opened) {
             (Next::Load { files, complete, after, gone }, opened) => {
                 let emptied = gone.zip(opened.as_ref().map(|opened| opened.table.rows()));
@@ -163,6 +168,9 @@ impl TableRun<'_> {
                 vec![]
             };
             let Some(reached) = more.last().and_then(|file| file.kind.stamp()) else { break (reading, merged, read) };
+            if let Some((evolution, told)) = self.told_beyond(&opened.ours.facts.schema, &more).await? {
+                return self.evolve(&evolution, &told, opened).await;
+            }
             files.extend(more);
             upto = reached;
         };

@@ -78,7 +78,7 @@ impl<'a> TableRun<'a> {
         loop {
             let opened = self.open().await?;
             if let Some((opened, evolution)) = opened.as_ref().and_then(|o| Some((o, o.evolution.as_ref()?))) {
-                races = lost(self.evolve(evolution, opened).await?, races).await?;
+                races = lost(self.evolve(evolution, &opened.ours.facts.schema, opened).await?, races).await?;
                 continue;
             }
             let reached = opened.as_ref().map(|o| Reached { position: o.ours.position, load: &o.ours.facts.load });
@@ -217,8 +217,13 @@ impl<'a> TableRun<'a> {
             return Ok(None);
         }
         let key = self.meant.key.as_deref().unwrap_or_default();
-        let inference = Inference::new(&self.job.settings).with_rules(self.meant.rules.clone(), key);
-        let schema = reading::infer(Arc::clone(&self.job.raw.store), inference, files.to_vec()).await?;
+        let schema = match self.told_by_load(files).await? {
+            Some(told) => told,
+            None => {
+                let inference = Inference::new(&self.job.settings).with_rules(self.meant.rules.clone(), key);
+                reading::infer(Arc::clone(&self.job.raw.store), inference, files.to_vec()).await?
+            }
+        };
         let columns: Vec<_> = schema.columns.iter().map(|c| format!("{} {}", c.name, c.sql_type)).collect();
         self.report.notes.push(format!("inferred the columns {}", columns.join(", ")));
         Ok(Some(schema))
@@ -234,9 +239,9 @@ impl<'a> TableRun<'a> {
         Ok((definition, layout))
     }
 
-    /// Columns are found by their names in files that have a header.
+    /// Columns are found by their names in files that have them.
     pub(super) fn found_by(&self) -> FoundBy {
-        if self.job.settings.add_column_name { FoundBy::Name } else { FoundBy::Place }
+        if self.job.settings.names_columns() { FoundBy::Name } else { FoundBy::Place }
     }
 
     pub(super) fn layout(&self, definition: &Definition) -> Result<Layout> {

@@ -25,6 +25,7 @@ mod kill;
 mod large_files;
 mod laws;
 mod load;
+mod parquet;
 mod plan;
 mod probe;
 mod properties;

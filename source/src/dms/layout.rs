@@ -7,7 +7,7 @@ use super::shape::{Meaning, RecordField, Shape};
 use crate::schema::SqlType;
 
 /// What the header calls the operation.
-const OP: &str = "Op";
+pub(crate) const OP: &str = "Op";
 
 /// The fields before the table's columns.
 pub(crate) struct Layout {
@@ -35,9 +35,11 @@ impl Layout {
         Self { operation, timestamp: settings.timestamp_column_name.clone() }
     }
 
-    /// The layout of a file whose columns have names and types, so that it tells itself what stands before the table's.
-    pub fn told_by(names: &[String], settings: &S3Settings) -> (Self, bool) {
-        let has_operation = names.first().is_some_and(|name| name == OP);
+    /// The layout of a file that itself `names` its columns, and whether an operation stands before them. DMS 3.4.6 and
+    /// older wrote none in Parquet files of a full load, and what is set today may not have been set then.
+    pub fn told_by(names: &[String], kind: FileKind, settings: &S3Settings) -> (Self, bool) {
+        let may_have_operation = Self::of(settings, kind).operation != OperationField::Never;
+        let has_operation = may_have_operation && names.first().is_some_and(|name| name.eq_ignore_ascii_case(OP));
         let timestamp = names.get(usize::from(has_operation)).filter(|name| {
             settings.timestamp_column_name.as_ref().is_some_and(|wanted| wanted.eq_ignore_ascii_case(name))
         });
@@ -150,7 +152,7 @@ impl Places {
         places
     }
 
-    /// Where the fields stand that the header `names`, which come after an operation or not.
+    /// Where the fields stand that a header or the file itself `names`, which come after an operation or not.
     ///
     /// # Errors
     /// If a name is not known or stands twice, or a column is missing that cannot be NULL.
@@ -185,7 +187,7 @@ impl Places {
         let of_table: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
         let remedy = if is_new { REMEDY } else { "" };
         let (wrong, names) = (wrong.join(", "), names.join(", "));
-        Err(format!("{wrong}; the header has {names}; the table has {}{remedy}", of_table.join(", ")))
+        Err(format!("{wrong}; the file has {names}; the table has {}{remedy}", of_table.join(", ")))
     }
 
     fn leading(layout: &Layout, shape: &Shape, has_operation: bool) -> Self {

@@ -1,4 +1,4 @@
-//! How DMS names the files of a table: `LOAD00000001.csv` for the full load, a [`Stamp`] for changes.
+//! How DMS names the files of a table: `LOAD00000001.csv` or `.parquet` for the full load, a [`Stamp`] for changes.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -48,7 +48,7 @@ pub enum Misplaced {
 }
 
 impl FileName {
-    /// What `base_name`, without its folder, names; `None` for anything that is no CSV file of DMS.
+    /// What `base_name`, without its folder, names; `None` for anything that is no file of DMS.
     ///
     /// The number of a load is upper-case hexadecimal. DMS writes eight digits; the prose of its documentation ("Using
     /// Amazon S3 as a target") has five, so both are read.
@@ -69,7 +69,7 @@ impl FileName {
         Some(Self::Load(LoadNumber { segment, number }))
     }
 
-    /// What the file at `path` below a table's folder is; `None` for anything that is no CSV file of DMS.
+    /// What the file at `path` below a table's folder is; `None` for anything that is no file of DMS.
     ///
     /// # Errors
     /// If it lies where DMS puts none of its kind.
@@ -85,9 +85,10 @@ impl FileName {
         }
     }
 
-    /// What the file `base_name` is in the folder of all tables' changes, `CDC_TXN-20201117153046033.csv`.
+    /// What the file `base_name` is in the folder of all tables' changes, `CDC_TXN-20201117153046033.csv`. DMS writes
+    /// these in CSV whatever DataFormat says.
     pub fn of_all_tables(base_name: &str) -> Option<Self> {
-        stem(base_name)?.strip_prefix(OF_ALL_TABLES).and_then(Stamp::from_digits).map(Self::Changes)
+        csv_stem(base_name)?.strip_prefix(OF_ALL_TABLES).and_then(Stamp::from_digits).map(Self::Changes)
     }
 
     /// The time in the name of a change file.
@@ -102,7 +103,29 @@ impl FileName {
 /// How the names of files begin that hold all tables' changes.
 pub const OF_ALL_TABLES: &str = "CDC_TXN-";
 
+/// In what form a file holds its records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DataFormat {
+    /// Texts between delimiters, perhaps packed.
+    Csv,
+    /// Values with names and types. What CompressionType packs are its pages, so that the name stays as it is.
+    Parquet,
+}
+
+impl DataFormat {
+    /// The form of the file `name`, whatever the setting DataFormat says, which may have been changed between two files.
+    pub fn of(name: &str) -> Self {
+        if name.ends_with(PARQUET) { Self::Parquet } else { Self::Csv }
+    }
+}
+
+const PARQUET: &str = ".parquet";
+
 fn stem(base_name: &str) -> Option<&str> {
+    csv_stem(base_name).or_else(|| base_name.strip_suffix(PARQUET))
+}
+
+fn csv_stem(base_name: &str) -> Option<&str> {
     base_name.strip_suffix(".csv.gz").or_else(|| base_name.strip_suffix(".csv"))
 }
 
@@ -205,7 +228,8 @@ mod tests {
             ("LOAD0000000a.csv", None),
             ("LOAD0001.csv", None),
             ("LOAD000000001.csv", None),
-            ("LOAD00000001.parquet", None),
+            ("LOAD0000000A.parquet", Some(10)),
+            ("LOAD00000001.parquet.gz", None),
             ("LOAD00000001", None),
             ("load00000001.csv", None),
             ("", None),
@@ -259,6 +283,7 @@ mod tests {
         assert_eq!(FileName::of_all_tables("CDC_TXN-20201117153046033.csv"), Some(FileName::Changes(stamp)));
         assert_eq!(FileName::of_all_tables("CDC_TXN-20201117-153046033.csv"), None);
         assert_eq!(FileName::of_all_tables("20201117-153046033.csv"), None);
+        assert_eq!(FileName::of_all_tables("CDC_TXN-20201117153046033.parquet"), None);
     }
 
     #[test]
@@ -266,6 +291,7 @@ mod tests {
         let stamp = "20240809-192717787".parse().unwrap();
         assert_eq!(FileName::parse("20240809-192717787.csv"), Some(FileName::Changes(stamp)));
         assert_eq!(FileName::parse("20240809-192717787.csv.gz"), Some(FileName::Changes(stamp)));
+        assert_eq!(FileName::parse("20240809-192717787.parquet"), Some(FileName::Changes(stamp)));
         assert_eq!(FileName::parse("20240809-992717787.csv"), None);
         assert_eq!(FileName::parse("CDC_TXN-20201117153046033.csv"), None);
     }

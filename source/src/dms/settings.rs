@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::folders::Folders;
+use super::names::DataFormat;
 
 /// The settings of an S3 target endpoint that decide how its files are read.
 ///
@@ -31,6 +32,8 @@ pub struct S3Settings {
     pub add_column_name: bool,
     /// TimestampColumnName: the name of the column for the time of commit, if there is one.
     pub timestamp_column_name: Option<String>,
+    /// DataFormat. Each file is read by its name whatever this says.
+    pub data_format: DataFormat,
     /// CompressionType. Files are unpacked by their names whatever this says.
     pub compression_type: CompressionType,
     /// AddTrailingPaddingCharacter: values of `CHAR` columns are filled up with spaces.
@@ -115,6 +118,7 @@ impl Default for S3Settings {
             rfc4180: true,
             add_column_name: false,
             timestamp_column_name: None,
+            data_format: DataFormat::Csv,
             compression_type: CompressionType::None,
             add_trailing_padding_character: false,
             max_file_size: 1_048_576,
@@ -159,6 +163,11 @@ impl S3Settings {
     /// Whether updates of the source never arrive.
     pub fn loses_updates(&self) -> bool {
         self.changes == WrittenChanges::Inserts
+    }
+
+    /// Whether every file names its columns. All tables' changes are in CSV without a header.
+    pub fn names_columns(&self) -> bool {
+        self.add_column_name || self.data_format == DataFormat::Parquet && self.folders.cdc_path.is_none()
     }
 
     /// What DMS does not write, in words.
@@ -218,6 +227,7 @@ impl S3Settings {
             "rfc4180" => self.rfc4180 = member.boolean()?,
             "addcolumnname" => self.add_column_name = member.boolean()?,
             "timestampcolumnname" => self.timestamp_column_name = member.text_unless_empty()?,
+            "dataformat" => self.data_format = member.format()?,
             "compressiontype" => self.compression_type = member.compression()?,
             "maxfilesize" => self.max_file_size = member.number()?,
             other => match changes_files(other) {
@@ -275,13 +285,11 @@ impl RowDelimiter {
 enum Harmless {
     Empty,
     Zero,
-    Csv,
 }
 
 /// The members that change the files and are not carried out: their harmless value, and what to do otherwise.
 fn changes_files(lower_name: &str) -> Option<(Harmless, &'static str)> {
     Some(match lower_name {
-        "dataformat" => (Harmless::Csv, "let DMS write csv"),
         "ignoreheaderrows" => (Harmless::Zero, "it belongs to a source endpoint; give the settings of the S3 target"),
         "externaltabledefinition" => {
             (Harmless::Empty, "it belongs to a source endpoint; give the settings of the S3 target")
@@ -290,7 +298,8 @@ fn changes_files(lower_name: &str) -> Option<(Harmless, &'static str)> {
     })
 }
 
-/// The members that decide where and when files are written or concern Parquet, but not what is in CSV files.
+/// The members that decide where, when and how files are written but not what is in them; a Parquet file tells itself
+/// how it is encoded, and the unit of its times.
 fn leaves_files(lower_name: &str) -> bool {
     matches!(
         lower_name,
@@ -372,6 +381,14 @@ impl Member<'_> {
         }
     }
 
+    fn format(&self) -> Result<DataFormat, SettingsError> {
+        match self.text()?.to_ascii_lowercase().as_str() {
+            "csv" => Ok(DataFormat::Csv),
+            "parquet" => Ok(DataFormat::Parquet),
+            _ => Err(self.wrong("it must be csv or parquet")),
+        }
+    }
+
     fn compression(&self) -> Result<CompressionType, SettingsError> {
         match self.text()?.to_ascii_uppercase().as_str() {
             "NONE" => Ok(CompressionType::None),
@@ -384,7 +401,6 @@ impl Member<'_> {
         let leaves = match harmless {
             Harmless::Empty => self.text()?.is_empty(),
             Harmless::Zero => self.number()? == 0,
-            Harmless::Csv => self.text()?.eq_ignore_ascii_case("csv"),
         };
         let (member, value) = (self.name.to_owned(), self.value.to_string());
         if leaves { Ok(()) } else { Err(SettingsError::NotYet { member, value, way_out }) }

@@ -112,7 +112,7 @@ impl Shape {
         shape.take_source_columns(rules, described)?;
         shape.source_fields = shape.fields.len();
         shape.known_widths = shape.source_fields..=shape.source_fields;
-        if rules.adds_in_unknown_order() && !settings.add_column_name {
+        if rules.adds_in_unknown_order() && !settings.names_columns() {
             return Err("the rules that add columns stand in another order than their rule-ids, so without \
                         AddColumnName it cannot be told which of the added fields is which; put them in one order"
                 .to_owned());
@@ -206,7 +206,7 @@ impl Shape {
         settings: &S3Settings,
     ) -> Result<(), String> {
         let Some(before) = rules.before_images() else { return Ok(()) };
-        if before.filter == BeforeFilter::NonLob && described.lobs.is_none() && !settings.add_column_name {
+        if before.filter == BeforeFilter::NonLob && described.lobs.is_none() && !settings.names_columns() {
             return Err(
                 "the before images of the table mappings leave out LOBs (non-lob), and which columns are LOBs is \
                         known from CREATE TABLE statements alone: give them, or let DMS write a header (AddColumnName)"

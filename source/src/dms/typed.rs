@@ -1,33 +1,46 @@
-//! Rows of files that hold values with types, as Parquet files do.
-//!
-//! The pairs of types in which DMS writes MySQL's types ("Using Amazon S3 as a target", data types for Parquet) are
-//! converted whole; every other value goes the way of its text, so that nothing is taken that the column cannot hold.
+//! Rows of files that hold values with names and types, as Parquet files do.
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray, new_null_array,
-};
-use arrow::compute::{CastOptions, cast, cast_with_options, take};
-use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
-use arrow::error::ArrowError;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+mod converted;
+mod told;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, UInt64Array, new_null_array,
+};
+use arrow::compute::{cast, take};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::json::WriterBuilder;
+use arrow::json::writer::LineDelimited;
+
+pub use told::{columns, united};
+
+use self::converted::{Mismatch, converted};
 use super::former;
-use super::layout::{Layout, Places};
+use super::layout::{Layout, OP, Places};
 use super::names::FileKind;
-use super::records::{OldKeys, Operation, RecordError, Rows};
-use super::settings::S3Settings;
+use super::records::{BadRecord, OldKeys, Operation, RecordError, Rows};
+use super::settings::{S3Settings, WrittenChanges};
 use super::shape::Shape;
-use super::values::{ColumnValues, Field, Refusal, shown};
-use crate::schema::{Column, DatetimeAs, SqlType, TableSchema, arrow_schema};
+use super::values::{ColumnValues, Refusal, shown};
+use crate::schema::{Column, DatetimeAs, SqlType, arrow_schema};
 
 /// Makes rows of a table of the record batches of one file.
 pub struct TypedReader {
+    /// What was taken in and is still to be read, with the number of its first record.
+    batches: VecDeque<(u64, RecordBatch)>,
+    /// Where bad records go, if they do not end the reading.
+    bad: Option<Vec<BadRecord>>,
     kind: FileKind,
     shape: Arc<Shape>,
     key: Vec<usize>,
     datetime: DatetimeAs,
     places: Places,
+    /// The operation of records that tell none.
+    untold: Operation,
+    reads_commit_times: bool,
     schema: SchemaRef,
     records: u64,
 }
@@ -36,7 +49,8 @@ impl TypedReader {
     /// For a file with the columns of `file`; `key` are the numbers of the key's columns.
     ///
     /// # Errors
-    /// If a column of the file is not known, or one of the table is missing that cannot be NULL.
+    /// If a column of the file is not known or has a type that MySQL does not have, if one of the table is missing that
+    /// cannot be NULL, or if changes do not say what they are.
     pub fn new(
         file: &Schema,
         settings: &S3Settings,
@@ -46,52 +60,113 @@ impl TypedReader {
         datetime: DatetimeAs,
     ) -> Result<Self, RecordError> {
         let names: Vec<_> = file.fields().iter().map(|field| field.name().clone()).collect();
-        let (layout, has_operation) = Layout::told_by(&names, settings);
+        let (layout, has_operation) = Layout::told_by(&names, kind, settings);
+        let untold = match (kind, settings.changes) {
+            (FileKind::Load, _) | (_, WrittenChanges::Inserts) => Operation::Insert,
+            (FileKind::Changes, WrittenChanges::InsertsAndUpdates) => Operation::Update,
+            (FileKind::Changes, WrittenChanges::All) if has_operation => Operation::Insert,
+            (FileKind::Changes, WrittenChanges::All) => {
+                return Err(RecordError::Columns(format!(
+                    "{OP} is expected as its first column, and without it inserts, updates and deletes are the same; do \
+                     the S3 settings say what the task had? the file has {}",
+                    names.join(", ")
+                )));
+            }
+        };
         let of_table = &names[layout.leading(has_operation)..];
-        let places = Places::by_name(&layout, &shape, has_operation, of_table, key).map_err(RecordError::Header)?;
+        let places = Places::by_name(&layout, &shape, has_operation, of_table, key)
+            .map_err(|reason| RecordError::Columns(reason + &told::unknown(file, &layout, has_operation, &shape)))?;
+        for field in places.columns.iter().flatten() {
+            told::sql_type(file.field(*field)).map_err(RecordError::Columns)?;
+        }
         let schema = arrow_schema(&shape.schema.columns, datetime);
-        Ok(Self { kind, shape, key: key.to_vec(), datetime, places, schema, records: 0 })
+        let (key, reads_commit_times, records) = (key.to_vec(), false, 0);
+        let (batches, bad) = (VecDeque::new(), None);
+        Ok(Self { batches, bad, kind, shape, key, datetime, places, untold, reads_commit_times, schema, records })
     }
 
-    /// How many records have been read so far.
+    /// Reads the column that TimestampColumnName adds too.
+    pub fn with_commit_times(self) -> Self {
+        Self { reads_commit_times: true, ..self }
+    }
+
+    /// Sets records that are no rows apart instead of ending with the first of them.
+    pub fn setting_bad_apart(self) -> Self {
+        Self { bad: Some(Vec::new()), ..self }
+    }
+
+    /// The records that were set apart since this was asked last, in JSON since a file in Parquet has no text of them.
+    pub fn take_bad(&mut self) -> Vec<BadRecord> {
+        self.bad.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// How many records have been taken in so far.
     pub fn records(&self) -> u64 {
         self.records
     }
 
-    /// The rows of `batch`, which follows those before it in the file; none if it is empty.
-    ///
-    /// # Errors
-    /// At a value that is none of its column.
-    pub fn rows(&mut self, batch: &RecordBatch) -> Result<Option<Rows>, RecordError> {
+    /// Takes in a batch, which follows those before it in the file.
+    pub fn take(&mut self, batch: RecordBatch) {
         let first_record = self.records + 1;
         self.records += batch.num_rows() as u64;
-        if batch.num_rows() == 0 {
-            return Ok(None);
+        self.batches.push_back((first_record, batch));
+    }
+
+    /// The next rows of what was taken in, which are fewer where a record is set apart; `None` if there are no more.
+    ///
+    /// # Errors
+    /// At a value that is none of its column, unless such records are set apart.
+    pub fn rows(&mut self) -> Result<Option<Rows>, RecordError> {
+        while let Some((first_record, batch)) = self.batches.pop_front() {
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            match self.read(&batch, first_record) {
+                Ok(rows) => return Ok(Some(rows)),
+                Err(error) => self.set_apart(error, &batch, first_record)?,
+            }
         }
+        Ok(None)
+    }
+
+    /// Keeps the record of the error, if that is wanted, and reads on before and behind it.
+    fn set_apart(&mut self, error: RecordError, batch: &RecordBatch, first_record: u64) -> Result<(), RecordError> {
+        match (error, &mut self.bad) {
+            (RecordError::Bad { record, column, value, reason }, Some(bad)) => {
+                let row = usize::try_from(record - first_record).unwrap_or_default();
+                let raw = json(&batch.slice(row, 1)).map_err(wrong)?;
+                bad.push(BadRecord { record, column, value, reason, raw });
+                self.batches.push_front((record + 1, batch.slice(row + 1, batch.num_rows() - row - 1)));
+                self.batches.push_front((first_record, batch.slice(0, row)));
+                Ok(())
+            }
+            (error, _) => Err(error),
+        }
+    }
+
+    fn read(&self, batch: &RecordBatch, first_record: u64) -> Result<Rows, RecordError> {
         let operations = self.operations(batch, first_record)?;
         let (mut arrays, mut zero_dates) = (Vec::new(), Vec::new());
-        for (column, field) in self.shape.schema.columns.iter().zip(&self.places.columns) {
+        for (column, field) in self.places.columns.iter().enumerate() {
             let (values, zeros) = match field {
-                Some(field) => self.typed(column, batch.column(*field), &operations, first_record)?,
-                None => (new_null_array(&column.sql_type.arrow(self.datetime), batch.num_rows()), 0),
+                Some(field) => {
+                    self.values(column, batch.column(*field), &operations, |row| first_record + row as u64)?
+                }
+                None => {
+                    let sql_type = &self.shape.schema.columns[column].sql_type;
+                    (new_null_array(&sql_type.arrow(self.datetime), batch.num_rows()), 0)
+                }
             };
             arrays.push(values);
             zero_dates.push(zeros);
         }
-        let wrong = |error: ArrowError| RecordError::bad(first_record, error.to_string());
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let columns = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options).map_err(wrong)?;
-        let commit_times = match self.places.timestamp {
-            Some(field) => {
-                let column = Column { name: String::new(), sql_type: SqlType::Timestamp(6), nullable: true };
-                let times = typed(&column, DatetimeAs::Timestamp, batch.column(field), &operations);
-                Some(times.map_err(|mismatch| self.refused(mismatch, Some(field), first_record))?.0)
-            }
-            None => None,
-        };
+        let commit_times = self.commit_times(batch, &operations, first_record)?;
         let sequences = self.places.sequence.map(|field| texts(batch.column(field))).transpose().map_err(wrong)?;
-        let old_keys = self.old_keys(batch, &columns, &operations, first_record)?;
-        Ok(Some(Rows {
+        let sequences = sequences.map(|texts| texts.iter().map(|text| text.filter(|text| !text.is_empty())).collect());
+        let old_keys = self.old_keys(batch, &columns, &operations, first_record, &mut zero_dates)?;
+        Ok(Rows {
             columns,
             operations,
             first_record,
@@ -101,16 +176,15 @@ impl TypedReader {
             old_keys,
             unchanged: Vec::new(),
             sequences,
-        }))
+        })
     }
 
-    /// A record without an operation is a row of the full load, also where load and changes are read as one.
+    /// In a full load a record without an operation is one that was loaded before the setting was.
     fn operations(&self, batch: &RecordBatch, first_record: u64) -> Result<Vec<Operation>, RecordError> {
         let count = batch.num_rows();
         if !self.places.has_operation {
-            return Ok(vec![Operation::Insert; count]);
+            return Ok(vec![self.untold; count]);
         }
-        let wrong = |error: ArrowError| RecordError::bad(first_record, error.to_string());
         let letters = texts(batch.column(0)).map_err(wrong)?;
         let marks = match &self.places.indicator {
             Some((field, marker)) => Some((texts(batch.column(*field)).map_err(wrong)?, marker)),
@@ -122,14 +196,14 @@ impl TypedReader {
                 .is_some_and(|(marks, marker)| marks.is_valid(row) && marks.value(row).as_bytes() == &marker[..])
         };
         let operation = |row: usize| match (self.kind, letters.is_valid(row).then(|| letters.value(row))) {
-            (_, None | Some("I" | "")) => Ok(Operation::Insert),
+            (_, Some("I")) | (FileKind::Load, None | Some("")) => Ok(Operation::Insert),
             (FileKind::Changes, Some("U")) if is_marked(row) => Ok(Operation::Delete),
             (FileKind::Changes, Some("U")) => Ok(Operation::Update),
             (FileKind::Changes, Some("D")) => Ok(Operation::Delete),
-            (kind, Some(other)) => Err(RecordError::Bad {
+            (kind, other) => Err(RecordError::Bad {
                 record: first_record + row as u64,
                 column: self.places.name(0),
-                value: Some(shown(other.as_bytes())),
+                value: Some(other.map_or("NULL".to_owned(), |other| shown(other.as_bytes()))),
                 reason: match kind {
                     FileKind::Load => "is an unknown operation; a full load has I alone".to_owned(),
                     FileKind::Changes => "is an unknown operation; I, U and D are known".to_owned(),
@@ -139,23 +213,40 @@ impl TypedReader {
         (0..count).map(operation).collect()
     }
 
-    /// The keys that updates changed: where a before image of the key holds anything, it is the whole old key.
+    /// When each change was committed, which DMS writes as a text in every format.
+    fn commit_times(
+        &self,
+        batch: &RecordBatch,
+        operations: &[Operation],
+        first_record: u64,
+    ) -> Result<Option<ArrayRef>, RecordError> {
+        let Some(field) = self.places.timestamp.filter(|_| self.reads_commit_times) else { return Ok(None) };
+        let name = self.places.name(field).unwrap_or_default();
+        let column = Column { name, sql_type: SqlType::Timestamp(6), nullable: true };
+        let into = ColumnValues::new(&column, DatetimeAs::Timestamp);
+        let times = converted(into, DatetimeAs::Timestamp, batch.column(field), operations);
+        let place = |row: usize| first_record + row as u64;
+        Ok(Some(times.map_err(|mismatch| refused(mismatch, &column, batch.column(field), place))?.0))
+    }
+
+    /// The keys that updates changed: where a before image holds anything, those of the key are the whole old key. Zero
+    /// dates in them are counted.
     fn old_keys(
         &self,
         batch: &RecordBatch,
         columns: &RecordBatch,
         operations: &[Operation],
         first_record: u64,
+        zero_dates: &mut [u64],
     ) -> Result<Option<OldKeys>, RecordError> {
-        let before: Vec<_> = self.places.before.iter().filter(|(_, column)| self.key.contains(column)).collect();
+        let before = &self.places.before;
         let is_told = |row: &usize| before.iter().any(|(field, _)| batch.column(*field).is_valid(*row));
         let updated = (0..operations.len()).filter(|row| operations[*row] == Operation::Update);
         let rows: Vec<usize> = updated.filter(is_told).collect();
         if rows.is_empty() {
             return Ok(None);
         }
-        let wrong = |error: ArrowError| RecordError::bad(first_record, error.to_string());
-        let places: arrow::array::UInt64Array = rows.iter().map(|row| Some(*row as u64)).collect();
+        let places: UInt64Array = rows.iter().map(|row| Some(*row as u64)).collect();
         let updates = vec![Operation::Update; rows.len()];
         let mut old = Vec::new();
         for column in &self.key {
@@ -163,7 +254,10 @@ impl TypedReader {
             old.push(match field {
                 Some(field) => {
                     let values = take(batch.column(field), &places, None).map_err(wrong)?;
-                    Some(self.typed(&self.shape.schema.columns[*column], &values, &updates, first_record)?.0)
+                    let record = |row: usize| first_record + rows[row] as u64;
+                    let (values, zeros) = self.values(*column, &values, &updates, record)?;
+                    zero_dates[*column] += zeros;
+                    Some(values)
                 }
                 None => None,
             });
@@ -171,284 +265,64 @@ impl TypedReader {
         former::changed(&self.key, rows, old, columns).map_err(wrong)
     }
 
-    fn typed(
+    /// `values` as those of a column, and the zero dates among them, which a key may not have; `record` numbers the record
+    /// of a row.
+    fn values(
         &self,
-        column: &Column,
+        column: usize,
         values: &ArrayRef,
         operations: &[Operation],
-        first_record: u64,
+        record: impl Fn(usize) -> u64,
     ) -> Result<(ArrayRef, u64), RecordError> {
-        typed(column, self.datetime, values, operations).map_err(|mismatch| match mismatch {
-            Mismatch::Value { row, value, reason } => {
-                RecordError::Bad { record: first_record + row as u64, column: Some(column.name.clone()), value, reason }
-            }
-            Mismatch::Type(error) => RecordError::Header(format!(
-                "column {} is {} in the file and {} in the table: {error}",
-                column.name,
-                values.data_type(),
-                column.sql_type
-            )),
-        })
-    }
-
-    fn refused(&self, mismatch: Mismatch, field: Option<usize>, first_record: u64) -> RecordError {
-        match mismatch {
-            Mismatch::Value { row, value, reason } => RecordError::Bad {
-                record: first_record + row as u64,
-                column: field.and_then(|field| self.places.name(field)),
-                value,
-                reason,
-            },
-            Mismatch::Type(error) => RecordError::Header(error.to_string()),
+        let (into, in_key) = (self.shape.values(column, self.datetime), self.key.contains(&column));
+        let column = &self.shape.schema.columns[column];
+        let read = converted(into, self.datetime, values, operations);
+        let (read, zeros) = read.map_err(|mismatch| refused(mismatch, column, values, &record))?;
+        if in_key && zeros > 0 {
+            let is_zero = |row: &usize| {
+                let may_be_null = column.nullable || operations[*row] == Operation::Delete;
+                read.is_null(*row) && (values.is_valid(*row) || !may_be_null)
+            };
+            let row = (0..read.len()).find(is_zero).unwrap_or_default();
+            let (value, reason) = (None, Refusal::ZeroKey.reason(&column.sql_type));
+            return Err(refused(Mismatch::Value { row, value, reason }, column, values, record));
         }
+        Ok((read, zeros))
     }
+}
+
+fn refused(mismatch: Mismatch, column: &Column, values: &ArrayRef, record: impl Fn(usize) -> u64) -> RecordError {
+    match mismatch {
+        Mismatch::Value { row, value, reason } => {
+            RecordError::Bad { record: record(row), column: Some(column.name.clone()), value, reason }
+        }
+        Mismatch::Type(error) => RecordError::Columns(format!(
+            "column {} is {} in the file and {} in the table: {error}",
+            column.name,
+            values.data_type(),
+            column.sql_type
+        )),
+    }
+}
+
+/// The error for an array that is not of a type that it should be of.
+fn wrong(error: ArrowError) -> RecordError {
+    RecordError::Columns(error.to_string())
+}
+
+/// One record, with all its columns.
+fn json(record: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+    writer.write(record)?;
+    writer.finish()?;
+    let mut raw = writer.into_inner();
+    raw.truncate(raw.trim_ascii_end().len());
+    Ok(raw)
 }
 
 fn texts(values: &ArrayRef) -> Result<StringArray, ArrowError> {
     Ok(cast(values, &DataType::Utf8)?.as_string::<i32>().clone())
 }
 
-/// The columns of a table that files of these columns are of, behind what DMS puts before them.
-///
-/// # Errors
-/// A column of a type that MySQL does not have, as the end of a sentence.
-pub fn inferred(file: &Schema, settings: &S3Settings) -> Result<TableSchema, String> {
-    let names: Vec<_> = file.fields().iter().map(|field| field.name().clone()).collect();
-    let (layout, has_operation) = Layout::told_by(&names, settings);
-    let column = |field: &Arc<arrow::datatypes::Field>| match sql_type(field.data_type()) {
-        Some(sql_type) => Ok(Column { name: field.name().clone(), sql_type, nullable: true }),
-        None => {
-            Err(format!("column {} has the type {}, which no column of MySQL has", field.name(), field.data_type()))
-        }
-    };
-    let columns = file.fields().iter().skip(layout.leading(has_operation)).map(column);
-    Ok(TableSchema { columns: columns.collect::<Result<_, _>>()?, primary_key: Vec::new() })
-}
-
-/// Why values cannot be values of their column.
-#[derive(Debug)]
-enum Mismatch {
-    /// This row's value cannot.
-    Value { row: usize, value: Option<String>, reason: String },
-    /// No value of the type can be read.
-    Type(ArrowError),
-}
-
-impl From<ArrowError> for Mismatch {
-    fn from(error: ArrowError) -> Self {
-        Self::Type(error)
-    }
-}
-
-/// `values` as values of `column`, and how many zero dates are among them: a NULL where the column is a date or a time
-/// and NOT NULL.
-fn typed(
-    column: &Column,
-    datetime: DatetimeAs,
-    values: &ArrayRef,
-    operations: &[Operation],
-) -> Result<(ArrayRef, u64), Mismatch> {
-    let target = column.sql_type.arrow(datetime);
-    if (column.nullable || values.null_count() == 0)
-        && let Some(Ok(converted)) = whole(&column.sql_type, &target, values)
-    {
-        return Ok((converted, 0));
-    }
-    one_by_one(column, datetime, values, operations)
-}
-
-/// The type that a column without any other definition has, by that of its values.
-fn sql_type(data_type: &DataType) -> Option<SqlType> {
-    Some(match data_type {
-        DataType::Int8 => SqlType::TinyInt { unsigned: false },
-        DataType::Int16 => SqlType::SmallInt { unsigned: false },
-        DataType::Int32 => SqlType::Int { unsigned: false },
-        DataType::Int64 => SqlType::BigInt { unsigned: false },
-        DataType::UInt8 => SqlType::TinyInt { unsigned: true },
-        DataType::UInt16 => SqlType::SmallInt { unsigned: true },
-        DataType::UInt32 => SqlType::Int { unsigned: true },
-        DataType::UInt64 => SqlType::BigInt { unsigned: true },
-        DataType::Decimal32(precision, scale)
-        | DataType::Decimal64(precision, scale)
-        | DataType::Decimal128(precision, scale)
-        | DataType::Decimal256(precision, scale) => {
-            SqlType::Decimal { precision: *precision, scale: u8::try_from(*scale).ok()? }
-        }
-        DataType::Float32 => SqlType::Float,
-        DataType::Float64 => SqlType::Double,
-        DataType::Boolean => SqlType::Bit(1),
-        DataType::Date32 | DataType::Date64 => SqlType::Date,
-        DataType::Timestamp(..) => SqlType::DateTime(6),
-        DataType::Time32(_) | DataType::Time64(_) => SqlType::Time(6),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => SqlType::Text,
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
-            SqlType::Bytes
-        }
-        _ => return None,
-    })
-}
-
-/// All values at once, where no value can be another one afterwards; `None` where that is not sure.
-fn whole(sql_type: &SqlType, target: &DataType, values: &ArrayRef) -> Option<Result<ArrayRef, ArrowError>> {
-    use DataType::{
-        Binary, BinaryView, Boolean, Date32, Decimal128, FixedSizeBinary, Float32, Float64, LargeBinary, LargeUtf8,
-        Timestamp, Utf8, Utf8View,
-    };
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    match (values.data_type(), target) {
-        // a part of their Arrow type, or of a form of their own
-        _ if matches!(sql_type, SqlType::MediumInt { .. } | SqlType::Time(_) | SqlType::Binary(_) | SqlType::Year) => {
-            None
-        }
-        (from, to) if from.is_integer() && to.is_integer() => Some(cast_with_options(values, to, &strict)),
-        (from, to @ Decimal128(..)) if from.is_integer() => Some(cast_with_options(values, to, &strict)),
-        (Boolean, to) if to.is_integer() => Some(cast(values, to)),
-        (Decimal128(_, had), to @ Decimal128(_, has)) if has >= had => Some(cast_with_options(values, to, &strict)),
-        (Float32 | Float64, to @ (Float32 | Float64)) => Some(cast(values, to)),
-        (Boolean, Boolean) | (Date32, Date32) => Some(Ok(Arc::clone(values))),
-        (Utf8 | LargeUtf8 | Utf8View, Utf8) if *sql_type == SqlType::Text => Some(cast(values, target)),
-        (Binary | LargeBinary | BinaryView | FixedSizeBinary(_), Binary) if *sql_type == SqlType::Bytes => {
-            Some(cast(values, target))
-        }
-        (Timestamp(..), Timestamp(_, zone)) => {
-            Some(in_micros(values).map(|micros| Arc::new(micros.with_timezone_opt(zone.clone())) as ArrayRef))
-        }
-        _ => None,
-    }
-}
-
-/// The moments, or readings of a clock, in microseconds; DMS writes both as if in UTC.
-fn in_micros(values: &ArrayRef) -> Result<TimestampMicrosecondArray, ArrowError> {
-    let zone = match values.data_type() {
-        DataType::Timestamp(_, zone) => zone.clone(),
-        _ => None,
-    };
-    let micros = cast(values, &DataType::Timestamp(TimeUnit::Microsecond, zone))?;
-    Ok(micros.as_primitive::<TimestampMicrosecondType>().clone().with_timezone_opt(None::<Arc<str>>))
-}
-
-fn one_by_one(
-    column: &Column,
-    datetime: DatetimeAs,
-    values: &ArrayRef,
-    operations: &[Operation],
-) -> Result<(ArrayRef, u64), Mismatch> {
-    let values = match values.data_type() {
-        DataType::Timestamp(..) => Arc::new(in_micros(values)?) as ArrayRef,
-        // a BIT(1) and a BOOL are numbers to MySQL
-        DataType::Boolean => cast(values, &DataType::Int8)?,
-        _ => Arc::clone(values),
-    };
-    let format = FormatOptions::new().with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.6f"));
-    let texts = ArrayFormatter::try_new(values.as_ref(), &format)?;
-    let mut typed = ColumnValues::new(column, datetime);
-    let mut scratch = Vec::new();
-    for (row, operation) in operations.iter().enumerate() {
-        let pushed = if values.is_null(row) {
-            typed.push_missing(*operation).map_err(|refusal| (None, refusal))
-        } else {
-            let text = texts.value(row).try_to_string()?;
-            let field = Field { text: text.as_bytes(), quoted: true, operation: *operation, null_value: None };
-            typed.push(field, &mut scratch).map_err(|refusal| (Some(shown(text.as_bytes())), refusal))
-        };
-        pushed.map_err(|(value, refusal): (_, Refusal)| Mismatch::Value {
-            row,
-            value: value.filter(|_| refusal != Refusal::Missing),
-            reason: typed.reason(refusal),
-        })?;
-    }
-    Ok(typed.finish()?)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow::array::{
-        BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int32Array, StringArray, Time64MicrosecondArray,
-        TimestampMillisecondArray, UInt64Array,
-    };
-
-    fn check(sql_type: &str, nullable: bool, values: impl Array + 'static, expected: &[&str]) {
-        let column = Column { name: "c".into(), sql_type: sql_type.parse().unwrap(), nullable };
-        let operations = vec![Operation::Insert; values.len()];
-        let values: ArrayRef = Arc::new(values);
-        let (array, _) = typed(&column, DatetimeAs::default(), &values, &operations).unwrap();
-        assert_eq!(*array.data_type(), column.sql_type.arrow(DatetimeAs::default()), "{sql_type}");
-        let options = FormatOptions::new().with_null("NULL");
-        let texts = ArrayFormatter::try_new(array.as_ref(), &options).unwrap();
-        let texts: Vec<_> = (0..array.len()).map(|row| texts.value(row).to_string()).collect();
-        assert_eq!(texts, expected, "{sql_type}");
-    }
-
-    fn refused(sql_type: &str, nullable: bool, values: impl Array + 'static, expected: &str) {
-        let column = Column { name: "c".into(), sql_type: sql_type.parse().unwrap(), nullable };
-        let operations = vec![Operation::Insert; values.len()];
-        let values: ArrayRef = Arc::new(values);
-        match typed(&column, DatetimeAs::default(), &values, &operations) {
-            Err(Mismatch::Value { row, value, reason }) => {
-                assert_eq!(format!("{row}: {} {reason}", value.unwrap_or_default()), expected);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn numbers_keep_their_value() {
-        check(
-            "BIGINT UNSIGNED",
-            true,
-            UInt64Array::from(vec![Some(u64::MAX), None]),
-            &["18446744073709551615", "NULL"],
-        );
-        check("SMALLINT", true, Int32Array::from(vec![-32768]), &["-32768"]);
-        check("MEDIUMINT", true, Int32Array::from(vec![8_388_607]), &["8388607"]);
-        check("YEAR", true, Int32Array::from(vec![2024]), &["2024"]);
-        let prices = || Decimal128Array::from(vec![Some(1250)]).with_precision_and_scale(10, 2).unwrap();
-        check("DECIMAL(12,4)", true, prices(), &["12.5000"]);
-        check("DECIMAL(10,1)", true, prices(), &["12.5"]);
-        check("FLOAT", true, Float64Array::from(vec![f64::from(32.38f32)]), &["32.38"]);
-        check("TINYINT(1)", true, BooleanArray::from(vec![true, false]), &["1", "0"]);
-        check("BIT(1)", true, BooleanArray::from(vec![true, false]), &["true", "false"]);
-        check("BIT(1)", true, Int32Array::from(vec![1, 0]), &["true", "false"]);
-    }
-
-    #[test]
-    fn a_value_that_does_not_fit_is_named() {
-        refused("TINYINT", true, Int32Array::from(vec![1, 128]), "1: 128 does not fit TINYINT");
-        refused("MEDIUMINT", true, Int32Array::from(vec![8_388_608]), "0: 8388608 does not fit MEDIUMINT");
-        refused("INT", false, Int32Array::from(vec![Some(1), None]), "1:  has no value and is INT NOT NULL");
-        let price = Decimal128Array::from(vec![1255]).with_precision_and_scale(10, 2).unwrap();
-        refused("DECIMAL(10,1)", true, price, "0: 12.55 has digits after its point that do not fit DECIMAL(10,1)");
-        refused("DATE", true, StringArray::from(vec!["2024-02-30"]), "0: 2024-02-30 is not a DATE that exists");
-    }
-
-    #[test]
-    fn times_are_those_of_the_file() {
-        let time = || TimestampMillisecondArray::from(vec![1_718_188_097_806]).with_timezone("UTC");
-        check("DATETIME(3)", true, time(), &["2024-06-12T10:28:17.806"]);
-        let column = Column { name: "c".into(), sql_type: SqlType::Timestamp(0), nullable: true };
-        let values: ArrayRef = Arc::new(time());
-        let (moments, _) = typed(&column, DatetimeAs::default(), &values, &[Operation::Insert]).unwrap();
-        let expected = TimestampMicrosecondArray::from(vec![1_718_188_097_806_000]).with_timezone("UTC");
-        assert_eq!(moments.as_primitive::<TimestampMicrosecondType>(), &expected);
-        check("TIME(6)", true, Time64MicrosecondArray::from(vec![3_723_000_001]), &["01:02:03.000001"]);
-        check("DATE", true, arrow::array::Date32Array::from(vec![19_886]), &["2024-06-12"]);
-    }
-
-    #[test]
-    fn text_and_bytes_are_told_from_null() {
-        check("VARCHAR(9)", true, StringArray::from(vec![Some(""), None, Some("é")]), &["", "NULL", "é"]);
-        check("VARBINARY(9)", true, BinaryArray::from(vec![Some(&b"\x00\xff"[..]), None]), &["00ff", "NULL"]);
-        check("BINARY(4)", true, BinaryArray::from(vec![&b"\xab\xcd"[..]]), &["abcd0000"]);
-        check("INT", true, StringArray::from(vec!["-7"]), &["-7"]);
-    }
-
-    #[test]
-    fn a_null_in_a_date_that_is_not_null_is_a_zero_date() {
-        let column = Column { name: "c".into(), sql_type: SqlType::Date, nullable: false };
-        let values: ArrayRef = Arc::new(arrow::array::Date32Array::from(vec![Some(0), None, None]));
-        let operations = [Operation::Insert, Operation::Update, Operation::Delete];
-        let (_, zero_dates) = typed(&column, DatetimeAs::default(), &values, &operations).unwrap();
-        assert_eq!(zero_dates, 1);
-    }
-}
+mod tests;

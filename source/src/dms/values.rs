@@ -8,7 +8,7 @@ pub(crate) mod time;
 mod bytes;
 mod column;
 
-pub(crate) use column::{ColumnValues, Field};
+pub(crate) use column::{ColumnValues, Field, range};
 
 use crate::schema::SqlType;
 

@@ -1,5 +1,6 @@
-//! Files as AWS DMS writes them to S3: names, operations, quoting.
+//! Files as AWS DMS writes them to S3: names, operations, quoting; those in Parquet are written by [`super::parquet`].
 
+use super::parquet;
 use super::table::{NULL, Row, Table};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -50,6 +51,8 @@ pub struct Settings {
     pub header: bool,
     pub timestamp_column: Option<String>,
     pub gzip: bool,
+    /// DataFormat = "parquet".
+    pub parquet: bool,
     /// In KB, as DMS wants it.
     pub max_file_size: Option<u32>,
     /// Further settings, for the JSON only.
@@ -68,6 +71,7 @@ impl Default for Settings {
             header: false,
             timestamp_column: None,
             gzip: false,
+            parquet: false,
             max_file_size: None,
             more: vec![],
         }
@@ -82,7 +86,7 @@ impl Settings {
             "ServiceAccessRoleArn": "arn:aws:iam::000000000000:role/dms",
             "BucketFolder": "raw/dms",
             "BucketName": "test",
-            "DataFormat": "csv",
+            "DataFormat": if self.parquet { "parquet" } else { "csv" },
         });
         let mut set = |name: &str, value: serde_json::Value, differs: bool| {
             if differs {
@@ -114,10 +118,18 @@ impl Settings {
     }
 
     fn extension(&self) -> &'static str {
-        if self.gzip { ".csv.gz" } else { ".csv" }
+        match (self.parquet, self.gzip) {
+            (true, _) => ".parquet",
+            (false, true) => ".csv.gz",
+            (false, false) => ".csv",
+        }
     }
 
     pub fn load_file(&self, table: &Table, rows: &[Row]) -> Vec<u8> {
+        if self.parquet {
+            let rows: Vec<_> = rows.iter().map(|row| (self.op_for_full_load.then_some("I"), row)).collect();
+            return parquet::file(self, table, &rows);
+        }
         let op = self.op_for_full_load.then_some("I");
         let mut text = self.header_line(table, self.op_for_full_load);
         for (record, row) in (1..).zip(rows) {
@@ -127,6 +139,10 @@ impl Settings {
     }
 
     pub fn change_file(&self, table: &Table, changes: &[Change]) -> Vec<u8> {
+        if self.parquet {
+            let rows: Vec<_> = changes.iter().map(|change| (Some(change.op.letter()), &change.row)).collect();
+            return parquet::file(self, table, &rows);
+        }
         let mut text = self.header_line(table, true);
         for (record, change) in (1..).zip(changes) {
             text += &self.record(record, Some(change.op.letter()), &change.row);

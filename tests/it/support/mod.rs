@@ -7,6 +7,7 @@ pub mod lenient;
 pub mod kinds;
 pub mod minio;
 pub mod model;
+pub mod parquet;
 pub mod random;
 pub mod readers;
 pub mod site;

@@ -217,7 +217,7 @@ impl Maker<'_> {
             value = if value.is_empty() { "filled".to_owned() } else { value.chars().rev().take(20).collect() };
         }
         let null = self.settings.null.as_deref().unwrap_or_default();
-        (self.is_not_null(column) || value != null).then_some(value)
+        (self.settings.parquet || self.is_not_null(column) || value != null).then_some(value)
     }
 
     /// About two thirds of the keys, in up to three files. Of a primary key that was changed meanwhile DMS may write two

@@ -29,6 +29,8 @@ pub enum RecordError {
     Io(std::io::Error),
     /// The header does not fit the table.
     Header(String),
+    /// The columns that the file itself tells of do not fit the table.
+    Columns(String),
 }
 
 /// A record that is no row of the table, and was [set apart](super::RecordReader::setting_bad_apart).
@@ -62,6 +64,7 @@ impl fmt::Display for RecordError {
             Self::Cut { record, reason } => write!(f, "record {record}: {reason}"),
             Self::Io(error) => write!(f, "the file cannot be read: {error}"),
             Self::Header(reason) => write!(f, "header: {reason}"),
+            Self::Columns(reason) => f.write_str(reason),
         }
     }
 }

@@ -121,7 +121,7 @@ fn a_header_may_name_the_columns_in_any_order() {
         "id INT!; a TEXT",
         "Op,id,b\n",
         &[&format!(
-            "header: \"b\" is no column of the table; the header has id, b; the table has id, a{}",
+            "header: \"b\" is no column of the table; the file has id, b; the table has id, a{}",
             layout::REMEDY
         )],
     );
@@ -130,13 +130,13 @@ fn a_header_may_name_the_columns_in_any_order() {
         &settings,
         "id INT!; a TEXT!",
         "Op,id\n",
-        &["header: \"a\" is missing; the header has id; the table has id, a"],
+        &["header: \"a\" is missing; the file has id; the table has id, a"],
     );
     check_with(
         &settings,
         "id INT!",
         "Op,id,ID\n",
-        &["header: \"ID\" stands there twice; the header has id, ID; the table has id"],
+        &["header: \"ID\" stands there twice; the file has id, ID; the table has id"],
     );
     let told = read(&b"id,a\n"[..], &settings, FileKind::Changes, columns("id INT!; a TEXT"));
     assert!(told[0].contains("Op is expected as column 1 and id stands there"), "{}", told[0]);

@@ -55,8 +55,20 @@ fn delimiters_are_one_byte_or_cr_lf() {
 
 #[test]
 fn what_changes_the_files_and_is_not_carried_out_is_refused_by_name() {
-    refused(r#"{"DataFormat": "parquet"}"#, "DataFormat = \"parquet\"");
     refused(r#"{"IgnoreHeaderRows": 1}"#, "IgnoreHeaderRows");
+}
+
+#[test]
+fn parquet_files_name_their_columns_and_tell_how_they_are_encoded() {
+    let parquet = parsed(
+        r#"{"DataFormat": "Parquet", "ParquetVersion": "PARQUET_2_0", "EncodingType": "plain", "DictPageSizeLimit": 1024,
+        "RowGroupLength": 10024, "DataPageSize": 1024, "EnableStatistics": false, "ParquetTimestampInMillisecond": true}"#,
+    );
+    assert_eq!(parquet, S3Settings { data_format: DataFormat::Parquet, ..S3Settings::default() });
+    assert!(parquet.names_columns() && !parsed("{}").names_columns());
+    let transactions = r#"{"DataFormat": "parquet", "PreserveTransactions": true, "CdcPath": "all"}"#;
+    assert!(!parsed(transactions).names_columns());
+    refused(r#"{"DataFormat": "orc"}"#, "csv or parquet");
 }
 
 #[test]

@@ -46,7 +46,7 @@ enum Family {
 }
 
 /// The least and the greatest value of a MySQL integer, which may fill only a part of its Arrow type.
-type Range = RangeInclusive<i64>;
+pub(crate) type Range = RangeInclusive<i64>;
 
 enum Store {
     Int8(Int8Builder),
@@ -96,6 +96,18 @@ impl ColumnValues {
         let sql_type = column.sql_type.clone();
         let (family, store) = (family(&sql_type), store(&sql_type, datetime));
         Self { sql_type, nullable: column.nullable, family, store, padded: false, zero_dates: 0 }
+    }
+
+    pub fn sql_type(&self) -> &SqlType {
+        &self.sql_type
+    }
+
+    pub fn is_nullable(&self) -> bool {
+        self.nullable
+    }
+
+    pub fn is_padded(&self) -> bool {
+        self.padded
     }
 
     /// Takes values without the spaces at their end, as MySQL gives those of a `CHAR`.
@@ -222,7 +234,8 @@ fn store(sql_type: &SqlType, datetime: DatetimeAs) -> Store {
     }
 }
 
-fn range(sql_type: &SqlType) -> Range {
+/// What an integer type of MySQL holds; any 64 bits for other types.
+pub(crate) fn range(sql_type: &SqlType) -> Range {
     let (bits, unsigned) = match *sql_type {
         SqlType::TinyInt { unsigned } => (8, unsigned),
         SqlType::SmallInt { unsigned } => (16, unsigned),
