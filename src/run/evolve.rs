@@ -6,12 +6,15 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::logical_expr::cast;
-use datafusion::prelude::{Expr, ident};
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::{ColumnarValue, Volatility, cast, create_udf};
+use datafusion::prelude::{Expr, ident, lit};
+use datafusion::scalar::ScalarValue;
 use deltalake::kernel::Action;
 use lakemerge_source::dms::shape::Shape;
-use lakemerge_source::schema::{Column, TableSchema};
+use lakemerge_source::dms::typed::{may_become, retyped, stays};
+use lakemerge_source::schema::{Column, DatetimeAs, TableSchema};
 use serde_json::json;
 
 use super::table::{Opened, TableRun};
@@ -28,8 +31,8 @@ use crate::merge::write::{Layout, Writer};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Evolution {
     pub added: Vec<String>,
-    /// Name, type until now, and type from now on, which is another one in Delta too.
-    pub retyped: Vec<(String, String, String)>,
+    /// Columns as they were and as they are from now on, with values of another form.
+    pub retyped: Vec<(Column, Column)>,
 }
 
 /// How columns are found in the files.
@@ -64,19 +67,17 @@ impl Evolution {
                     column.name
                 ));
             };
-            let (was, is) = (arrow(column), arrow(now));
-            if was == is {
+            if arrow(column) == arrow(now) && stays(&column.sql_type, &now.sql_type) {
                 continue;
             }
-            let (old, new) = (column.sql_type.to_string(), now.sql_type.to_string());
-            if was.is_floating() && !is.is_floating() && is != DataType::Utf8 {
+            if !may_become(&column.sql_type, &now.sql_type) {
                 return Err(format!(
-                    "column {} is {old} in the table and {new} from now on, and no value of the one is exactly one of the \
-                     other",
-                    column.name
+                    "column {} is {} in the table and {} from now on, and what MySQL makes of its values the files do not tell; \
+                     have the task load the table again and run with --reload TABLE",
+                    column.name, column.sql_type, now.sql_type
                 ));
             }
-            evolution.retyped.push((column.name.clone(), old, new));
+            evolution.retyped.push((column.clone(), now.clone()));
         }
         let is_new = |column: &&Column| !table.columns.iter().any(|c| c.name == column.name);
         evolution.added = configured.columns.iter().filter(is_new).map(|column| column.name.clone()).collect();
@@ -116,8 +117,9 @@ impl TableRun<'_> {
         let mut counts = Counts::default();
         if !evolution.retyped.is_empty() {
             actions.extend(table.files.iter().map(|file| Action::Remove(file.remove_action(true))));
-            let names: Vec<_> = evolution.retyped.iter().map(|(name, _, _)| name.as_str()).collect();
-            let added = self.rewritten(opened, &layout).await.at(|| format!("a new type of {}", names.join(", ")))?;
+            let names: Vec<_> = evolution.retyped.iter().map(|(_, now)| now.name.as_str()).collect();
+            let added = self.rewritten(opened, &layout, &evolution.retyped).await;
+            let added = added.at(|| format!("a new type of {}", names.join(", ")))?;
             counts.files_added = added.len() as u64;
             counts.files_removed = table.files.len() as u64;
             actions.extend(added.into_iter().map(Action::Add));
@@ -133,53 +135,67 @@ impl TableRun<'_> {
                     "column {name} is new: rows that no change touches since then have NULL there, whatever its default"
                 )
             }));
-            notes.extend(
-                evolution
-                    .retyped
-                    .iter()
-                    .map(|(name, was, is)| format!("column {name} was {was} and is {is}; the table was rewritten")),
-            );
+            notes.extend(evolution.retyped.iter().map(|(was, is)| {
+                format!("column {} was {} and is {}; the table was rewritten", is.name, was.sql_type, is.sql_type)
+            }));
         }
         Ok(outcome)
     }
 
     /// All rows with the columns of `layout`.
-    async fn rewritten(&self, opened: &Opened, layout: &Layout) -> Result<Vec<deltalake::kernel::Add>> {
+    async fn rewritten(
+        &self,
+        opened: &Opened,
+        layout: &Layout,
+        retyped: &[(Column, Column)],
+    ) -> Result<Vec<deltalake::kernel::Add>> {
         let scan = Scan::all(&opened.table).await?;
         let rows = self.engine.session().read_table(Arc::new(ScanProvider(scan)))?;
-        let rows = rows.select(in_new_types(&opened.table.schema, &layout.schema))?;
+        let rows = rows.select(in_new_types(&opened.table.schema, layout, retyped, self.meant.datetime))?;
         let mut writer = Writer::new(layout);
         writer.write_sorted(rows).await?;
         writer.close().await
     }
 }
 
-/// The columns of `new`, each from the column of `old` that has its name, or NULL. A value that has no place in the new
-/// type is an error.
-fn in_new_types(old: &SchemaRef, new: &SchemaRef) -> Vec<Expr> {
-    let column = |field: &Arc<datafusion::arrow::datatypes::Field>| {
-        let value = match old.field_with_name(field.name()) {
-            Ok(_) => ident(field.name()),
-            Err(_) => datafusion::prelude::lit(datafusion::scalar::ScalarValue::Null),
+/// The columns of the new table, each from the column of `old` that has its name, or NULL. A value that has no equal in
+/// its new type is an error.
+fn in_new_types(old: &SchemaRef, new: &Layout, retyped: &[(Column, Column)], datetime: DatetimeAs) -> Vec<Expr> {
+    let column = |field: &Arc<Field>| {
+        let value = match (old.field_with_name(field.name()), retyped.iter().find(|(_, now)| now.name == *field.name()))
+        {
+            (Err(_), _) => cast(lit(ScalarValue::Null), field.data_type().clone()),
+            (Ok(_), None) => ident(field.name()),
+            (Ok(was), Some((before, now))) => in_new_type(was, field, before, now, datetime),
         };
-        cast(value, field.data_type().clone()).alias(field.name())
+        value.alias(field.name())
     };
-    new.fields().iter().map(column).collect()
+    new.schema.fields().iter().map(column).collect()
+}
+
+fn in_new_type(was: &Field, is: &Field, before: &Column, now: &Column, datetime: DatetimeAs) -> Expr {
+    let (before, now) = (before.clone(), now.clone());
+    let retype = move |arguments: &[ColumnarValue]| {
+        let values = ColumnarValue::values_to_arrays(arguments)?;
+        let retyped =
+            retyped(&before, &now, datetime, &values[0]).map_err(|e| DataFusionError::from(Error::definite(e)))?;
+        Ok(ColumnarValue::Array(retyped))
+    };
+    let types = (vec![was.data_type().clone()], is.data_type().clone());
+    create_udf("retyped", types.0, types.1, Volatility::Immutable, Arc::new(retype)).call(vec![ident(was.name())])
 }
 
 /// The error for a type that the table would have to be rewritten for.
 pub fn needs_rewrite(evolution: &Evolution) -> Option<Error> {
-    let (name, was, is) = evolution.retyped.first()?;
+    let (was, is) = evolution.retyped.first()?;
     Some(Error::definite(format!(
-        "column {name} is {was} in the table and {is} from now on; on_type_change = \"rewrite\" rewrites the table with the \
-         new type"
+        "column {} is {} in the table and {} from now on; on_type_change = \"rewrite\" rewrites the table with the new type",
+        is.name, was.sql_type, is.sql_type
     )))
 }
 
 #[cfg(test)]
 mod tests {
-    use lakemerge_source::schema::DatetimeAs;
-
     use super::*;
 
     fn schema(columns: &[(&str, &str)]) -> TableSchema {

@@ -163,3 +163,30 @@ fn records_older_than_a_new_column_that_is_not_null_lack_it() {
         assert_read(&site, &new, &expected);
     }
 }
+
+#[test]
+fn a_length_that_mysql_pads_or_rounds_to_is_another_type() {
+    let columns = |code, at| {
+        let table = goods(&[("code", code), ("at", at), ("n", "int(11) DEFAULT NULL")]);
+        table.primary_key(&["code"])
+    };
+    let site = Site::local();
+    let old = columns("binary(2) NOT NULL", "datetime(6) DEFAULT NULL");
+    declare(&site, &old, "", "");
+    site.load(&old, 1, &[row(["0102", "2024-01-01 10:00:00.000000", "1"])]);
+    site.run();
+    let new = columns("binary(4) NOT NULL", "datetime DEFAULT NULL");
+    declare(&site, &new, "", "");
+    site.command(&["run"]).exits(1).says(&["code", "BINARY(2)", "BINARY(4)", "on_type_change"]);
+    declare(&site, &new, "", "on_type_change = \"rewrite\"");
+    site.changes(&new, &stamp(0), &[update(["01020000", "2024-01-01 10:00:00.000000", "9"])]);
+    site.run();
+    assert_eq!(site.rows(&new).len(), 1, "the key is padded as the source pads it");
+    // a fraction that the source has rounded since
+    let site = Site::local();
+    declare(&site, &old, "", "");
+    site.load(&old, 1, &[row(["0102", "2024-01-01 10:00:00.623456", "1"])]);
+    site.run();
+    declare(&site, &new, "", "on_type_change = \"rewrite\"");
+    site.command(&["run"]).exits(1).says(&["at", "10:00:00.623456", "DATETIME", "--reload"]);
+}

@@ -1,6 +1,7 @@
 //! Rows of files that hold values with names and types, as Parquet files do.
 
 mod converted;
+mod retyped;
 mod told;
 
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ use arrow::error::ArrowError;
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
 
+pub use retyped::{may_become, retyped, stays};
 pub use told::{columns, united};
 
 use self::converted::{Mismatch, converted};
