@@ -13,6 +13,7 @@ pub mod net;
 pub mod order;
 pub mod rewrite;
 mod row_groups;
+mod skipping;
 pub mod upserts;
 pub mod vectors;
 pub mod write;

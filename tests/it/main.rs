@@ -31,6 +31,7 @@ mod properties;
 mod races;
 mod settings;
 mod s3;
+mod skipping;
 mod statistics;
 mod table_types;
 mod tidy;
