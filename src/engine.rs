@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -48,6 +49,11 @@ impl Engine {
     /// The pool of DataFusion's operators and of row groups that are being written.
     pub fn pool(&self) -> Arc<dyn MemoryPool> {
         Arc::clone(&self.runtime.memory_pool)
+    }
+
+    /// Footers of data files that were read, of a bounded size in all.
+    pub fn footers(&self) -> Arc<FileMetadataCache> {
+        self.runtime.cache_manager.get_file_metadata_cache()
     }
 
     /// For raw files that are fetched before their turn.

@@ -3,6 +3,7 @@
     readers.py rows    URI COLUMNS            every row: {"deltalake": [[text, ...], ...], "polars": ..., "duckdb": ...}
     readers.py find    URI COLUMNS COLUMN VALUE   the same, of the rows where COLUMN = VALUE (the engines may skip files)
     readers.py compact URI                    rewrites small files into larger ones, as another writer would: {"version": 7}
+    readers.py compact-with-filters URI       the same, with Bloom filters on all columns
     readers.py delete  URI CONDITION          a foreign DELETE: {"version": 7}
     readers.py restore URI VERSION            RESTORE to a version: {"version": 7}
 
@@ -141,6 +142,10 @@ def main(command, uri, *rest):
     table = open_table(uri)
     if command == "compact":
         table.optimize.compact()
+    elif command == "compact-with-filters":
+        filters = deltalake.BloomFilterProperties(set_bloom_filter_enabled=True)
+        columns = deltalake.ColumnProperties(bloom_filter_properties=filters)
+        table.optimize.compact(writer_properties=deltalake.WriterProperties(default_column_properties=columns))
     elif command == "delete":
         table.delete(rest[0])
     elif command == "restore":

@@ -29,7 +29,7 @@ struct Case {
 
 use TableType::{CopyOnWrite, MergeOnRead};
 
-pub fn comparisons<'a>(orders: &'a Data, documents: &'a Data) -> [Comparison<'a>; 6] {
+pub fn comparisons<'a>(orders: &'a Data, documents: &'a Data, events: &'a Data) -> [Comparison<'a>; 7] {
     let rows = orders.rows;
     let changes = uniform(rows).len();
     let case = |writer, types: &[(TableType, Target)]| Case { writer, types: types.to_vec() };
@@ -80,6 +80,13 @@ pub fn comparisons<'a>(orders: &'a Data, documents: &'a Data) -> [Comparison<'a>
             work: format!("{} uniform changes, a key of 2 × 20 characters", grouped(changes)),
             changes: uniform(rows),
             cases: vec![case(Writer::Deltalake, &[(MergeOnRead, Target::of(10.0))])],
+        },
+        Comparison {
+            name: "overlap",
+            data: events,
+            work: format!("{few} uniform changes, UUIDs as keys, every key in the range of ten files"),
+            changes: ChangeSet::mixed("small", few, 0..rows),
+            cases: on_both(&[(MergeOnRead, Target::none())]),
         },
     ]
 }

@@ -66,7 +66,7 @@ impl Data {
         remove(&self.folder.join("work"))
     }
 
-    /// The LOAD files as DMS writes them.
+    /// The LOAD files as DMS writes them. Of events only the first is one; the others bring their rows as inserts.
     pub fn loads(&self) -> Result<PathBuf> {
         self.made("raw", |folder| {
             fs::create_dir_all(folder)?;
@@ -78,7 +78,7 @@ impl Data {
                     if file >= files {
                         return Ok(());
                     }
-                    self.write_load(file, &folder.join(format!("LOAD{:08X}.csv", file + 1)))?;
+                    self.write_load(file, folder)?;
                 }
             };
             std::thread::scope(|scope| {
@@ -104,11 +104,15 @@ impl Data {
         (self.rows / 1_000_000).max(10)
     }
 
-    fn write_load(&self, file: u64, path: &Path) -> Result<()> {
+    fn write_load(&self, file: u64, folder: &Path) -> Result<()> {
         let per_file = self.rows / self.files();
         let places = file * per_file..(file + 1) * per_file;
-        let rows: Vec<_> = places.map(|place| Row { number: self.kind.loaded(place), version: 0 }).collect();
-        write_load(self.kind, &rows, path)
+        let rows = places.map(|place| Row { number: self.kind.loaded(place), version: 0 });
+        if self.kind == Kind::Events && file > 0 {
+            let inserts: Vec<_> = rows.map(|row| Change { operation: "I", row }).collect();
+            return write_dms(self.kind, &inserts, &folder.join(format!("20290101-{file:09}.csv")));
+        }
+        write_load(self.kind, &rows.collect::<Vec<_>>(), &folder.join(format!("LOAD{:08X}.csv", file + 1)))
     }
 
     async fn by_deltalake(&self) -> Result<PathBuf> {
@@ -142,12 +146,28 @@ impl Data {
         remove(&folder)?;
         let loads = self.loads()?;
         say(&format!("loading {} rows of {} with lakemerge", self.rows, self.kind.table()));
-        let site = Site::new(&self.work("load"), self.kind, TableType::CopyOnWrite)?.with_loads(&loads)?;
-        let measured = site.run()?;
-        say(&format!("  took {measured}"));
+        let site = Site::new(&self.work("load"), self.kind, TableType::CopyOnWrite)?;
+        let site = match self.kind {
+            Kind::Events => self.file_by_file(site, &loads)?,
+            Kind::Orders | Kind::Documents => site.with_loads(&loads)?,
+        };
+        say(&format!("  took {}", site.run()?));
         fresh_copy(&site.table(), &folder)?;
         remove(&self.work("load"))?;
         Ok(folder)
+    }
+
+    /// Merges each file by a run of its own, so that the keys of all of them lie among one another.
+    fn file_by_file(&self, mut site: Site, loads: &Path) -> Result<Site> {
+        let mut loads = files(loads, "")?;
+        loads.sort_by_key(|file| (!file.ends_with("LOAD00000001.csv"), file.clone()));
+        for (nth, file) in loads.iter().enumerate() {
+            if nth > 0 {
+                site.run()?;
+            }
+            site = site.with_load(file)?;
+        }
+        Ok(site)
     }
 
     /// The folder `name`, made by `make` unless it is there already; never half.

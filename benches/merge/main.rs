@@ -51,7 +51,8 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench merge --")]
 struct Options {
-    /// Only these scenarios: uniform, newest, inserts, small, composite, again, query, idle, commits, bucket, large, long
+    /// Only these scenarios: uniform, newest, inserts, small, composite, overlap, again, query, idle, commits, bucket, large,
+    /// long
     scenarios: Vec<String>,
     /// Rows of the table
     #[arg(long, default_value_t = 10_000_000)]
@@ -84,12 +85,13 @@ impl Options {
     }
 }
 
-const SCENARIOS: [&str; 12] = [
+const SCENARIOS: [&str; 13] = [
     "uniform",
     "newest",
     "inserts",
     "small",
     "composite",
+    "overlap",
     "again",
     "query",
     "idle",
@@ -132,8 +134,9 @@ async fn benchmark(options: &Options) -> Result<()> {
     let root = folder();
     let orders = Data::new(&root, Kind::Orders, options.rows);
     let documents = Data::new(&root, Kind::Documents, options.rows);
+    let events = Data::new(&root, Kind::Events, options.rows);
     let mut report = Report::new(options.rows, options.pairs);
-    for comparison in compare::comparisons(&orders, &documents) {
+    for comparison in compare::comparisons(&orders, &documents, &events) {
         if options.wants(comparison.name) {
             compare::run(&comparison, options.pairs, &mut report).await?;
         }
@@ -164,6 +167,7 @@ async fn benchmark(options: &Options) -> Result<()> {
     }
     orders.clear()?;
     documents.clear()?;
+    events.clear()?;
     println!("{report}");
     if options.record {
         report.record()?;

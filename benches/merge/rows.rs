@@ -17,13 +17,15 @@ pub struct Row {
     pub version: u64,
 }
 
-/// The tables, both of eight columns.
+/// The tables, all of eight columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Its key is one number, which grows.
     Orders,
     /// Its key is two texts of 20 characters.
     Documents,
+    /// Its key is a UUID of no order, as a text of 36 characters.
+    Events,
 }
 
 pub const SCHEMA: &str = "bench";
@@ -33,12 +35,13 @@ impl Kind {
         match self {
             Kind::Orders => "orders",
             Kind::Documents => "documents",
+            Kind::Events => "events",
         }
     }
 
     pub fn key(self) -> &'static [&'static str] {
         match self {
-            Kind::Orders => &["id"],
+            Kind::Orders | Kind::Events => &["id"],
             Kind::Documents => &["account", "document"],
         }
     }
@@ -49,6 +52,7 @@ impl Kind {
             Kind::Documents => {
                 "account VARCHAR(20) NOT NULL, document VARCHAR(20) NOT NULL, PRIMARY KEY (account, document)"
             }
+            Kind::Events => "id CHAR(36) NOT NULL PRIMARY KEY, customer_id BIGINT",
         };
         format!(
             "CREATE TABLE {SCHEMA}.{} ({key}, status VARCHAR(12), amount DECIMAL(12,2), quantity INT,\n  \
@@ -61,6 +65,7 @@ impl Kind {
         let (first, second) = match self {
             Kind::Orders => (("id", DataType::Int64), ("customer_id", DataType::Int64)),
             Kind::Documents => (("account", DataType::Utf8), ("document", DataType::Utf8)),
+            Kind::Events => (("id", DataType::Utf8), ("customer_id", DataType::Int64)),
         };
         let columns = [
             first,
@@ -79,7 +84,7 @@ impl Kind {
     /// The number of a table's `place`th row as loaded, in key order. Between two documents there is room for another.
     pub fn loaded(self, place: u64) -> u64 {
         match self {
-            Kind::Orders => place,
+            Kind::Orders | Kind::Events => place,
             Kind::Documents => 2 * place,
         }
     }
@@ -87,7 +92,7 @@ impl Kind {
     /// The number of the `nth` row that is inserted into a table of `rows`: orders come at the end, documents anywhere.
     pub fn inserted(self, nth: u64, rows: u64) -> u64 {
         match self {
-            Kind::Orders => rows + nth,
+            Kind::Orders | Kind::Events => rows + nth,
             // the step shares no divisor with a power of ten, so every place comes once
             Kind::Documents => 2 * ((nth * 7_368_787) % rows) + 1,
         }
@@ -97,11 +102,15 @@ impl Kind {
         let key: [ArrayRef; 2] = match self {
             Kind::Orders => [
                 Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| signed(row.number)))),
-                Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| signed(row.random(1) % 1_000_000)))),
+                Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.customer()))),
             ],
             Kind::Documents => [
                 Arc::new(StringArray::from_iter_values(rows.iter().map(|row| account(row.number)))),
                 Arc::new(StringArray::from_iter_values(rows.iter().map(|row| document(row.number)))),
+            ],
+            Kind::Events => [
+                Arc::new(StringArray::from_iter_values(rows.iter().map(|row| uuid(row.number)))),
+                Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.customer()))),
             ],
         };
         let amounts = Decimal128Array::from_iter_values(rows.iter().map(|row| row.amount()));
@@ -119,6 +128,10 @@ impl Kind {
 }
 
 impl Row {
+    fn customer(self) -> i64 {
+        signed(self.random(1) % 1_000_000)
+    }
+
     /// In hundredths.
     pub fn amount(self) -> i128 {
         i128::from(self.random(3) % 10_000_000)
@@ -165,6 +178,11 @@ fn account(number: u64) -> String {
 /// 20 characters, which order as the numbers of one account do.
 fn document(number: u64) -> String {
     format!("{:04}{:016x}", number % 10_000, hash(number))
+}
+
+/// 36 characters, whose order says nothing of the number.
+pub fn uuid(number: u64) -> String {
+    uuid::Uuid::from_u64_pair(hash(number), hash(!number)).to_string()
 }
 
 fn signed(number: u64) -> i64 {

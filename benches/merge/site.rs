@@ -54,10 +54,12 @@ impl Site {
 
     /// Puts the files of `from` into the source.
     pub fn with_loads(self, from: &Path) -> Result<Site> {
-        for entry in fs::read_dir(from)? {
-            let entry = entry?;
-            fs::hard_link(entry.path(), self.raw().join(entry.file_name()))?;
-        }
+        files(from, "")?.iter().try_fold(self, |site, file| site.with_load(file))
+    }
+
+    /// Puts a file into the source under its name.
+    pub fn with_load(self, from: &Path) -> Result<Site> {
+        fs::hard_link(from, self.raw().join(from.file_name().ok_or("a file without a name")?))?;
         Ok(self)
     }
 

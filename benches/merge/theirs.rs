@@ -12,7 +12,7 @@ use url::Url;
 use crate::Result;
 use crate::changes::{BATCH, OPERATION};
 use crate::process::{Measured, measure};
-use crate::rows::{Kind, Row};
+use crate::rows::{Kind, Row, uuid};
 
 /// The hidden first argument that makes this binary the other side: `MERGE TABLE NET-CHANGES KEY…`.
 pub const MERGE: &str = "merge-by-deltalake";
@@ -73,7 +73,10 @@ pub async fn write(kind: Kind, rows: u64, files: u64, folder: &Path) -> Result<(
     let mut table = DeltaTable::try_from_url(url(folder)?).await?;
     let per_file = rows / files;
     for file in 0..files {
-        let places: Vec<u64> = (file * per_file..(file + 1) * per_file).collect();
+        let mut places: Vec<u64> = (file * per_file..(file + 1) * per_file).collect();
+        if kind == Kind::Events {
+            places.sort_by_cached_key(|&place| uuid(kind.loaded(place)));
+        }
         let batches = places.chunks(BATCH).map(|places| {
             let rows: Vec<_> = places.iter().map(|&place| Row { number: kind.loaded(place), version: 0 }).collect();
             kind.batch(&rows)

@@ -17,7 +17,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use datafusion_datasource::source::DataSourceExec;
 use datafusion_datasource::{PartitionedFile, TableSchema};
-use datafusion_datasource_parquet::ParquetRowSelection;
+use datafusion_datasource_parquet::{ParquetFileReaderFactory, ParquetRowSelection};
 use deltalake::kernel::LogicalFileView;
 use deltalake::parquet::arrow::RowNumber;
 use deltalake::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
@@ -35,6 +35,9 @@ pub const FILE: &str = "__file";
 /// The column of row numbers within a file, 64 bits, counted over all physical rows.
 pub const ROW: &str = "__row";
 
+/// What is fetched of a data file's end at first, in the hope that its footer is no longer.
+pub const TAIL: usize = 128 << 10;
+
 /// Row numbers by file number.
 pub type Rows = HashMap<usize, RoaringTreemap>;
 
@@ -46,13 +49,20 @@ pub struct Scan {
     /// Rows that a deletion vector marks, by file.
     dead: Arc<Rows>,
     addresses: bool,
+    within: Option<Arc<Within>>,
+}
+
+/// The rows to look at, by file, and a reader that knows the footers of these files.
+struct Within {
+    rows: HashMap<usize, RowSelection>,
+    reader: Arc<dyn ParquetFileReaderFactory>,
 }
 
 impl Scan {
     /// The live rows of `files`.
     pub async fn new(table: &Table, files: Vec<usize>) -> Result<Scan> {
         let dead = vectors::read(table, &files).await?;
-        Ok(Scan { table: table.clone(), files, dead: Arc::new(dead), addresses: false })
+        Ok(Scan { table: table.clone(), files, dead: Arc::new(dead), addresses: false, within: None })
     }
 
     /// All live rows.
@@ -63,6 +73,12 @@ impl Scan {
     /// The same rows, each with its address in the columns [`FILE`] and [`ROW`].
     pub fn with_addresses(mut self) -> Scan {
         self.addresses = true;
+        self
+    }
+
+    /// Of the same rows those that `rows` selects, and all of files that are missing there.
+    pub fn within(mut self, rows: HashMap<usize, RowSelection>, reader: Arc<dyn ParquetFileReaderFactory>) -> Scan {
+        self.within = Some(Arc::new(Within { rows, reader }));
         self
     }
 
@@ -135,8 +151,13 @@ impl Scan {
             .iter()
             .map(|&i| layout.table_schema().index_of(own.field(i).name()).map_err(Error::from))
             .collect::<Result<Vec<_>>>()?;
-        let store = store_url(table)?;
-        let config = FileScanConfigBuilder::new(store, Arc::new(ParquetSource::new(layout)))
+        let mut source = ParquetSource::new(layout);
+        if let Some(within) = &self.within {
+            // what Bloom filters say is in the selection
+            source =
+                source.with_parquet_file_reader_factory(Arc::clone(&within.reader)).with_bloom_filter_on_read(false);
+        }
+        let config = FileScanConfigBuilder::new(store_url(table)?, Arc::new(source))
             .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
             .with_limit(limit)
             .with_projection_indices(Some(projection))?
@@ -151,13 +172,7 @@ impl Scan {
         file_schema: &Schema,
     ) -> Result<PartitionedFile> {
         let file = &self.table.files[number];
-        let mut partitioned = PartitionedFile::new_from_meta(ObjectMeta {
-            location: full_path(&self.table, file)?,
-            last_modified: file.modification_datetime()?,
-            size: u64::try_from(file.size()).unwrap_or_default(),
-            e_tag: None,
-            version: None,
-        });
+        let mut partitioned = PartitionedFile::new_from_meta(object(&self.table, file)?);
         let values = file.partition_values_map();
         for field in partition_fields {
             let text = values.get(field.name()).cloned().flatten();
@@ -165,8 +180,14 @@ impl Scan {
         }
         let file_number = i32::try_from(number).map_err(|_| Error::definite("a table of more than 2^31 files"))?;
         partitioned.partition_values.push(ScalarValue::Int32(Some(file_number)));
-        if let Some(dead) = self.dead.get(&number) {
-            let selection = all_but(dead, physical_rows(file)?);
+        let alive =
+            self.dead.get(&number).map(|dead| Ok::<_, Error>(all_but(dead, physical_rows(file)?))).transpose()?;
+        let within = self.within.as_ref().and_then(|within| within.rows.get(&number));
+        let selection = match (alive, within) {
+            (Some(alive), Some(within)) => Some(alive.intersection(within)),
+            (alive, within) => alive.or_else(|| within.cloned()),
+        };
+        if let Some(selection) = selection {
             partitioned = partitioned.with_extension(ParquetRowSelection::new(selection));
         }
         Ok(partitioned.with_statistics(Arc::new(statistics(file, file_schema))))
@@ -270,6 +291,17 @@ fn store_url(table: &Table) -> Result<ObjectStoreUrl> {
         None => format!("{}://", root.scheme()),
     };
     Ok(ObjectStoreUrl::parse(text)?)
+}
+
+/// A data file as it lies in the root of its store.
+pub fn object(table: &Table, file: &LogicalFileView) -> Result<ObjectMeta> {
+    Ok(ObjectMeta {
+        location: full_path(table, file)?,
+        last_modified: file.modification_datetime()?,
+        size: u64::try_from(file.size()).unwrap_or_default(),
+        e_tag: None,
+        version: None,
+    })
 }
 
 /// A file's path from the root of its store.

@@ -88,7 +88,7 @@ async fn rewrite(engine: &Engine, table: &Table, ours: &Ours, group: &[usize], d
     };
     let scan = Scan::new(table, group.to_vec()).await?;
     let rows = engine.session().read_table(Arc::new(ScanProvider(scan)))?;
-    let mut writer = Writer::new(&layout);
+    let mut writer = Writer::instead_of(group, table, &layout);
     writer.write_sorted(rows).await?;
     let mut added = writer.close().await?;
     // the same rows in other files: readers of changes have nothing to see

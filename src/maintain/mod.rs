@@ -14,15 +14,21 @@ use deltalake::DeltaTable;
 use deltalake::logstore::LogStoreRef;
 use deltalake::protocol::checkpoints;
 use lakemerge_source::name::TableName;
-use serde::Serialize;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use plan::Thresholds;
 
-/// Versions between two checkpoints.
+/// Versions between two checkpoints at least, and at most.
 const CHECKPOINT: u64 = 10;
+const CHECKPOINT_AT_LAST: u64 = 20;
+/// So many bytes of a checkpoint cost as much as one more commit to read. A checkpoint also holds every removal within
+/// the retention, so that frequent ones of a busy table would outgrow the table.
+const CHECKPOINT_BYTES: u64 = 32 << 10;
 /// Versions between two clean-ups of log and files at the end of runs.
 const CLEAN_UP: u64 = 100;
 /// What upkeep may add to a run.
@@ -72,7 +78,10 @@ pub async fn after_run(engine: &Engine, lake: &Lake, name: &TableName, from: u64
     compact::compact(engine, lake, name, Thresholds::OVERDUE, Some(until), &mut done).await?;
     let to = to + done.commits;
     if from / CHECKPOINT != to / CHECKPOINT {
-        checkpoint(&lake.log(name)?, &mut done).await?;
+        let log = lake.log(name)?;
+        if LastCheckpoint::of(&log).await?.is_none_or(|last| to >= last.next()) {
+            checkpoint(&log, &mut done).await?;
+        }
     }
     if from / CLEAN_UP != to / CLEAN_UP {
         clean_up(lake, name, &mut done).await?;
@@ -88,10 +97,50 @@ async fn checkpoint(log: &LogStoreRef, done: &mut Upkeep) -> Result<()> {
     Ok(())
 }
 
+/// What the log says of its newest checkpoint (Delta protocol, *Last Checkpoint File*).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LastCheckpoint {
+    version: u64,
+    size_in_bytes: Option<u64>,
+}
+
+impl LastCheckpoint {
+    /// `None` where there is none, or none that can be read.
+    async fn of(log: &LogStoreRef) -> Result<Option<LastCheckpoint>> {
+        match log.object_store(None).get(&Path::from("_delta_log/_last_checkpoint")).await {
+            Ok(file) => Ok(serde_json::from_slice(&file.bytes().await?).ok()),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The version at which another one is due.
+    fn next(&self) -> u64 {
+        let versions = self.size_in_bytes.unwrap_or_default() / CHECKPOINT_BYTES;
+        // counted from the version at which the last one was due, which it may have been behind
+        self.version - self.version % CHECKPOINT + versions.clamp(CHECKPOINT, CHECKPOINT_AT_LAST)
+    }
+}
+
 async fn clean_up(lake: &Lake, name: &TableName, done: &mut Upkeep) -> Result<()> {
     let mut table = DeltaTable::new(lake.log(name)?);
     table.load().await?;
     let deleted = checkpoints::cleanup_metadata(&table, None).await.map_err(|e| Error::from(e).at("log clean-up"))?;
     done.log_files_deleted += deleted as u64;
     vacuum::vacuum(lake, name, done).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_checkpoint_is_made_less_often() {
+        let next = |text: &str| serde_json::from_str::<LastCheckpoint>(text).unwrap().next();
+        assert_eq!(next(r#"{"version":640,"size":4214,"sizeInBytes":176588,"numOfAddFiles":16}"#), 650);
+        assert_eq!(next(r#"{"version":640,"size":4214,"sizeInBytes":500000}"#), 655);
+        assert_eq!(next(r#"{"version":640,"size":4214,"sizeInBytes":100000000}"#), 660);
+        assert_eq!(next(r#"{"version":641,"size":4214}"#), 650);
+    }
 }

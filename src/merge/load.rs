@@ -44,7 +44,7 @@ pub async fn load(
     same_key: SameKey,
 ) -> Result<Loaded> {
     let Distinct { rows, read, doubles } = distinct(engine, layout, steps, same_key).await?;
-    let files = write_by_key(engine, layout, rows).await?;
+    let files = write_by_key(engine, layout, Writer::new(layout), rows).await?;
     Ok(Loaded { files, read: taken(&read), doubles: doubles.load(Ordering::Relaxed) })
 }
 
@@ -87,17 +87,22 @@ fn taken(read: &Mutex<LoadRead>) -> LoadRead {
     read.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Writes `rows`, which come by key, into new files.
+/// Writes `rows`, which come by key, into new files of a table that has others.
 pub async fn write(engine: &Engine, layout: &Layout, rows: mpsc::Receiver<Result<RecordBatch>>) -> Result<Vec<Add>> {
     let rows = futures::stream::unfold(rows, |mut rows| async move {
         let batch = rows.recv().await?;
         Some((batch.map_err(DataFusionError::from), rows))
     });
-    write_by_key(engine, layout, Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&layout.schema), rows))).await
+    let rows = Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&layout.schema), rows));
+    write_by_key(engine, layout, Writer::among_others(layout), rows).await
 }
 
-async fn write_by_key(engine: &Engine, layout: &Layout, rows: SendableRecordBatchStream) -> Result<Vec<Add>> {
-    let mut writer = Writer::new(layout);
+async fn write_by_key(
+    engine: &Engine,
+    layout: &Layout,
+    mut writer: Writer<'_>,
+    rows: SendableRecordBatchStream,
+) -> Result<Vec<Add>> {
     if layout.partition_by.is_empty() {
         writer.write_all(rows).await?;
     } else {

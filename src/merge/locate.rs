@@ -12,6 +12,7 @@ use futures::TryStreamExt;
 use roaring::RoaringTreemap;
 
 use super::net::CHANGE;
+use super::skipping::Search;
 use crate::engine::{Engine, quoted};
 use crate::error::{Error, Result};
 use crate::lake::provider::ScanProvider;
@@ -37,8 +38,9 @@ pub struct Address {
 
 /// Finds the live rows whose keys stand in `keys`: the key columns, by which they are sorted, and [`CHANGE`].
 ///
-/// Reads the key columns alone, and only of files whose bounds allow one of the keys. A hash table cannot spill, so the
-/// keys are taken in slices that fit the memory (E-8); what is located is united before the one commit.
+/// Reads the key columns alone, and only of files whose bounds allow one of the keys, and of their pages [where one of
+/// them may lie](super::skipping). A hash table cannot spill, so the keys are taken in slices that fit the memory (E-8);
+/// what is located is united before the one commit.
 pub async fn locate(
     engine: &Engine,
     table: &Table,
@@ -53,8 +55,10 @@ pub async fn locate(
         let slice = keys.slice(first, rows_at_once.min(keys.num_rows() - first));
         first += slice.num_rows();
         let candidates = candidates(table, key, &slice)?;
-        if !candidates.is_empty() {
-            let target = Scan::new(table, candidates).await?.with_addresses();
+        let search = Search::new(engine, table, key, &slice, candidates.overlap)?;
+        let within = search.within(candidates.files).await?;
+        if !within.files.is_empty() {
+            let target = Scan::new(table, within.files).await?.with_addresses().within(within.rows, search.reader());
             join(engine, target, key, slice, addresses, &mut located).await?;
         }
     }
@@ -101,23 +105,35 @@ async fn join(
     Ok(())
 }
 
+/// Files that may hold keys.
+struct Candidates {
+    files: Vec<usize>,
+    /// In how many of them a key may lie on average.
+    overlap: f64,
+}
+
 /// The files whose bounds do not rule every key out: by the keys themselves in the first column of the key, by their
 /// range in the others.
-fn candidates(table: &Table, key: &[String], keys: &RecordBatch) -> Result<Vec<usize>> {
+fn candidates(table: &Table, key: &[String], keys: &RecordBatch) -> Result<Candidates> {
     let mut ranges = HashMap::new();
     for column in key {
         if let Some(range) = range(keys, column)? {
             ranges.insert(column.as_str(), range);
         }
     }
-    let mut candidates = vec![];
+    let (mut files, mut pairs) = (vec![], 0);
     for (number, file) in table.files.iter().enumerate() {
         let bounds = Bounds::of(file);
-        if in_range(table, &bounds, &ranges) && has_first(table, &bounds, key, keys)? {
-            candidates.push(number);
+        if !in_range(table, &bounds, &ranges) {
+            continue;
+        }
+        let count = count_by_first(table, &bounds, key, keys)?;
+        if count > 0 {
+            files.push(number);
+            pairs += count;
         }
     }
-    Ok(candidates)
+    Ok(Candidates { files, overlap: pairs as f64 / keys.num_rows().max(1) as f64 })
 }
 
 /// The smallest and largest value of a key column, or `None` where a NULL is among them: bounds say nothing of NULLs.
@@ -145,16 +161,23 @@ fn in_range(table: &Table, bounds: &Bounds, ranges: &HashMap<&str, (ScalarValue,
     })
 }
 
-/// True unless no key lies within a file's bounds of the first key column, which `keys` are sorted by.
-fn has_first(table: &Table, bounds: &Bounds, key: &[String], keys: &RecordBatch) -> Result<bool> {
-    let Some(first) = key.first() else { return Ok(true) };
+/// How many keys lie within a file's bounds of the first key column, which `keys` are sorted by.
+fn count_by_first(table: &Table, bounds: &Bounds, key: &[String], keys: &RecordBatch) -> Result<usize> {
+    let Some(first) = key.first() else { return Ok(keys.num_rows()) };
     let values = key_column(keys, first)?;
     let field = table.schema.field_with_name(first)?;
-    let Some((least, most)) = bounds.column(field).filter(|_| values.null_count() == 0) else { return Ok(true) };
+    let bounds = bounds.column(field).filter(|_| values.null_count() == 0);
+    let Some((least, most)) = bounds else { return Ok(keys.num_rows()) };
+    let from = partition_point(values, |value| *value < least)?;
+    Ok(partition_point(values, |value| *value <= most)?.saturating_sub(from))
+}
+
+/// The number of the first of `values` for which `is_before` is false, as it is for all that follow.
+fn partition_point(values: &ArrayRef, is_before: impl Fn(&ScalarValue) -> bool) -> Result<usize> {
     let (mut low, mut high) = (0, values.len());
     while low < high {
         let middle = low.midpoint(high);
-        if ScalarValue::try_from_array(values, middle)? < least { low = middle + 1 } else { high = middle }
+        if is_before(&ScalarValue::try_from_array(values, middle)?) { low = middle + 1 } else { high = middle }
     }
-    Ok(low < values.len() && ScalarValue::try_from_array(values, low)? <= most)
+    Ok(low)
 }

@@ -4,6 +4,7 @@
 //!
 //! A batch that does not fit the [`memory`] is sorted by key, spilling to disk, and goes the same way part by part.
 
+mod bloom;
 pub mod complete;
 pub mod load;
 pub mod locate;
@@ -12,6 +13,7 @@ pub mod net;
 pub mod order;
 pub mod rewrite;
 mod row_groups;
+mod skipping;
 pub mod upserts;
 pub mod vectors;
 pub mod write;

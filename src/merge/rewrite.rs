@@ -53,6 +53,7 @@ async fn together(
     touched: Vec<usize>,
     upserts: &Upserts,
 ) -> Result<Vec<Add>> {
+    let mut writer = Writer::instead_of(&touched, table, layout);
     let kept = Scan::new(table, touched).await?.without(located);
     let session = engine.session();
     let mut rows = session.read_table(Arc::new(ScanProvider(kept)))?;
@@ -61,7 +62,6 @@ async fn together(
         let new = MemTable::try_new(Arc::clone(&layout.schema), vec![upserts])?;
         rows = rows.union(session.read_table(Arc::new(new))?)?;
     }
-    let mut writer = Writer::new(layout);
     writer.write_sorted(rows).await?;
     writer.close().await
 }
@@ -75,7 +75,7 @@ async fn without(engine: &Engine, table: &Table, layout: &Layout, file: usize, l
     let kept = Scan::new(table, vec![file]).await?.without(located);
     // one stream in file order, past the optimizer, which would read the file in parallel pieces
     let rows = kept.plan(None, None, 1)?.execute(0, engine.session().task_ctx())?;
-    let mut writer = Writer::new(layout);
+    let mut writer = Writer::instead_of(&[file], table, layout);
     writer.write_all(rows).await?;
     writer.close().await
 }

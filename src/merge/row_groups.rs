@@ -1,5 +1,5 @@
-//! A file without some of its rows, row group by row group: a group that loses none is copied as it is encoded, the
-//! others are decoded and encoded again, in the encodings they had.
+//! A file without some of its rows, row group by row group: a group that loses none is copied as it is encoded, with its
+//! Bloom filters, the others are decoded and encoded again, in the encodings they had, and with filters if they had any.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use deltalake::parquet::arrow::arrow_reader::{
 };
 use deltalake::parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
 use deltalake::parquet::basic::Encoding;
+use deltalake::parquet::bloom_filter::Sbbf;
 use deltalake::parquet::column::writer::ColumnCloseResult;
 use deltalake::parquet::file::metadata::{
     ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
@@ -24,6 +25,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use roaring::RoaringTreemap;
 use tokio::io::AsyncWriteExt;
 
+use super::bloom;
 use super::write::{self, Layout};
 use crate::error::{At, Error, Result};
 use crate::lake::scan;
@@ -61,7 +63,8 @@ pub async fn without(table: &Table, layout: &Layout, file: usize, dead: &Roaring
     let mut regrouping = Regrouping::new(Arc::clone(&footer), schema, table.log.object_store(None), path)?;
     for group in groups {
         let bytes = regrouping.fetch(group.number).await?;
-        regrouping = tokio::task::spawn_blocking(move || regrouping.append(&group, bytes)).await??;
+        let filters = if group.dead.is_empty() { regrouping.filters(group.number).await? } else { vec![] };
+        regrouping = tokio::task::spawn_blocking(move || regrouping.append(&group, bytes, filters)).await??;
         out.put(regrouping.written()).await?;
     }
     let written = regrouping.writer.finish()?;
@@ -134,6 +137,9 @@ impl Regrouping {
         for column in footer.row_group(0).columns() {
             properties =
                 properties.set_column_dictionary_enabled(column.column_path().clone(), has_good_dictionary(column));
+            if column.bloom_filter_offset().is_some() {
+                properties = bloom::with_filters(properties, column.column_path().clone());
+            }
         }
         let writer = SerializedFileWriter::new(vec![], descriptor.root_schema_ptr(), Arc::new(properties.build()))?;
         let encoders = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema));
@@ -154,24 +160,41 @@ impl Regrouping {
         Ok(Stretch { start: span.start, bytes })
     }
 
-    fn append(mut self, group: &Group, bytes: Stretch) -> Result<Regrouping> {
+    /// The Bloom filters of a row group, by column; those of unknown length are given up.
+    async fn filters(&self, group: usize) -> Result<Vec<Option<Sbbf>>> {
+        let mut filters = vec![];
+        for column in self.footer.row_group(group).columns() {
+            let place = column.bloom_filter_offset().zip(column.bloom_filter_length());
+            let place = place.and_then(|(at, length)| Some((u64::try_from(at).ok()?, u64::try_from(length).ok()?)));
+            filters.push(match place {
+                Some((at, length)) => {
+                    let bytes = self.store.get_range(&self.path, at..at + length).await?;
+                    Some(Sbbf::from_bytes(&bytes)?)
+                }
+                None => None,
+            });
+        }
+        Ok(filters)
+    }
+
+    fn append(mut self, group: &Group, bytes: Stretch, filters: Vec<Option<Sbbf>>) -> Result<Regrouping> {
         if group.dead.is_empty() {
-            self.copy(group.number, &bytes)?;
+            self.copy(group.number, &bytes, filters)?;
         } else {
             self.encode(group, bytes)?;
         }
         Ok(self)
     }
 
-    fn copy(&mut self, group: usize, bytes: &Stretch) -> Result<()> {
+    fn copy(&mut self, group: usize, bytes: &Stretch, filters: Vec<Option<Sbbf>>) -> Result<()> {
         let metadata = self.footer.row_group(group);
         let mut to = self.writer.next_row_group()?;
-        for (i, column) in metadata.columns().iter().enumerate() {
+        for ((i, column), bloom_filter) in metadata.columns().iter().enumerate().zip(filters) {
             let close = ColumnCloseResult {
                 bytes_written: u64::try_from(column.compressed_size()).unwrap_or_default(),
                 rows_written: u64::try_from(metadata.num_rows()).unwrap_or_default(),
                 metadata: column.clone(),
-                bloom_filter: None,
+                bloom_filter,
                 column_index: self.footer.column_index().map(|index| index[group][i].clone()),
                 offset_index: self.footer.offset_index().map(|index| index[group][i].clone()),
             };

@@ -19,18 +19,21 @@ use deltalake::parquet::arrow::arrow_writer::ArrowWriterOptions;
 use deltalake::parquet::basic::Compression;
 use deltalake::parquet::file::metadata::ParquetMetaData;
 use deltalake::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use deltalake::parquet::schema::types::ColumnPath;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use uuid::Uuid;
 
+use super::bloom;
 use super::upserts::Upserts;
 use crate::dms::metadata::MetadataColumn;
 use crate::error::{Error, Result};
 use crate::lake::TableType;
 use crate::lake::create::statistics_columns;
 use crate::lake::stats;
+use crate::lake::table::Table;
 
 /// A file is closed when it has about this many bytes.
 const FILE_BYTES: usize = 128 << 20;
@@ -64,7 +67,7 @@ pub async fn append(layout: &Layout, rows: &Upserts, threads: usize) -> Result<V
     let writes = (0..rows.count()).step_by(share).map(|start| {
         let (layout, rows) = (layout.clone(), rows.clone());
         tokio::spawn(async move {
-            let mut writer = Writer::new(&layout);
+            let mut writer = Writer::among_others(&layout);
             for batch in rows.chunks_of(&layout, start..rows.count().min(start + share)) {
                 writer.write(&batch?).await?;
             }
@@ -156,6 +159,8 @@ pub struct Writer<'a> {
     /// The columns that lie in the files: all but the partition's.
     columns: Vec<usize>,
     file_schema: SchemaRef,
+    /// The columns that get Bloom filters.
+    filters: Vec<ColumnPath>,
     open: Option<OpenFile>,
     written: Vec<Add>,
 }
@@ -182,7 +187,19 @@ impl OpenFile {
 impl<'a> Writer<'a> {
     pub fn new(layout: &'a Layout) -> Writer<'a> {
         let columns = layout.file_columns().collect();
-        Writer { columns, file_schema: layout.file_schema(), layout, open: None, written: vec![] }
+        let file_schema = layout.file_schema();
+        Writer { columns, file_schema, layout, filters: vec![], open: None, written: vec![] }
+    }
+
+    /// A writer of files whose keys lie among those of other files, so that bounds do not tell them apart.
+    pub fn among_others(layout: &'a Layout) -> Writer<'a> {
+        let writer = Writer::new(layout);
+        Writer { filters: bloom::columns(&writer.file_schema, &layout.key), ..writer }
+    }
+
+    /// A writer of files that stand in the place of some of `table`'s.
+    pub fn instead_of(files: &[usize], table: &Table, layout: &'a Layout) -> Writer<'a> {
+        if files.len() == table.files.len() { Writer::new(layout) } else { Writer::among_others(layout) }
     }
 
     /// Appends `batch`, whose columns are the table's.
@@ -245,9 +262,9 @@ impl<'a> Writer<'a> {
         let path = new_path(&folders);
         let at = Path::parse(&path).map_err(|e| Error::definite(format!("{path}: {e}")))?;
         let object = upload(self.layout.log.object_store(None), at);
-        let properties = properties().build();
+        let properties = self.filters.iter().cloned().fold(properties(), bloom::with_filters);
         // without the Arrow schema in the footer older readers find nothing there that they refuse
-        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
         let writer = AsyncArrowWriter::try_new_with_options(object, Arc::clone(&self.file_schema), options)?;
         let reserved = MemoryConsumer::new("row group").register(&self.layout.memory);
         Ok(OpenFile { path, partition, writer, reserved })

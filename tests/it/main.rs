@@ -34,6 +34,7 @@ mod races;
 mod settings;
 mod resumed;
 mod s3;
+mod skipping;
 mod statistics;
 mod table_types;
 mod tidy;

@@ -21,6 +21,11 @@ pub fn compact(site: &Site, table: &Table) {
     python(site, table, &["compact"]);
 }
 
+/// The same, with Bloom filters on all columns.
+pub fn compact_with_filters(site: &Site, table: &Table) {
+    python(site, table, &["compact-with-filters"]);
+}
+
 fn names(table: &Table) -> String {
     let names: Vec<_> = table.lake_columns().into_iter().map(|(name, _)| name).collect();
     serde_json::to_string(&names).expect("names are text")

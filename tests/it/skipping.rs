@@ -1,0 +1,214 @@
+//! Which data files and row groups a merge looks into for its keys, and that a row is found whoever wrote the file.
+
+use crate::support::dms::{Change, Op, delete, insert, update};
+use crate::support::kinds::Kind;
+use crate::support::model::{Model, assert_same};
+use crate::support::random::Random;
+use crate::support::readers;
+use crate::support::site::Site;
+use crate::support::table::{NULL, Row, Table, row};
+use crate::support::workload::stamp;
+
+/// Rows that each file of [`events`] has.
+const ROWS: usize = 300;
+
+/// A table of UUIDs in one loaded file and two appended ones, so that every file has every key in its bounds.
+fn events() -> (Site, Table, Vec<Vec<String>>) {
+    let table = Table::new("shop.events", &[("id", "char(36) NOT NULL"), ("name", "varchar(20) DEFAULT NULL")]);
+    let mut site = Site::local();
+    site.declare(&[&table]);
+    site.edit("lakemerge.toml", "[lake]\n", "[lake]\ntable_type = \"merge-on-read\"\n");
+    let random = &mut Random::seeded(1);
+    let mut uuid = || uuid::Uuid::from_u64_pair(random.next(), random.next()).to_string();
+    let keys: Vec<Vec<_>> = (0..3).map(|_| (0..ROWS).map(|_| uuid()).collect()).collect();
+    site.load(&table, 1, &keys[0].iter().map(|key| row([key, "loaded"])).collect::<Vec<_>>());
+    site.run();
+    for (nth, keys) in (0..).zip(&keys[1..]) {
+        let inserts: Vec<_> = keys.iter().map(|key| insert([key, "inserted"])).collect();
+        site.changes(&table, &stamp(nth), &inserts);
+        site.run();
+    }
+    site.extra_env.push(("LAKEMERGE_LOG".into(), "off,lakemerge=debug".into()));
+    (site, table, keys)
+}
+
+/// Merges `changes`, and gives how many rows it looked at in each file that had a key in its bounds.
+fn looked_at(site: &Site, table: &Table, nth: u32, changes: &[Change]) -> Vec<usize> {
+    site.changes(table, &stamp(nth), changes);
+    let said = site.run_exits(0, &[]).0.stderr;
+    let counts = said.lines().filter_map(|line| line.split_once(" may hold a key")?.0.rsplit(' ').nth(3));
+    let mut counts: Vec<_> = counts.map(|count| count.parse().expect("a number of rows")).collect();
+    counts.sort_unstable();
+    counts
+}
+
+#[test]
+fn a_file_is_skipped_whose_filter_excludes_the_keys() {
+    let (site, table, keys) = events();
+    // the file of the load has no filter
+    let counts = looked_at(&site, &table, 10, &[update([&keys[2][7], "updated"])]);
+    assert_eq!(counts, [0, ROWS, ROWS]);
+    let counts = looked_at(&site, &table, 11, &[delete([&keys[1][8], "x"])]);
+    assert_eq!(counts, [0, ROWS, ROWS]);
+    // a filter also knows the rows that are marked as deleted
+    let counts = looked_at(&site, &table, 12, &[delete([&keys[2][7], "x"])]);
+    assert_eq!(counts, [0, 1, ROWS, ROWS]);
+    let found = site.query("SELECT count(*) AS n FROM shop.events WHERE name <> 'loaded'");
+    assert_eq!(found[0]["n"], 2 * ROWS - 2);
+}
+
+#[test]
+fn row_groups_keep_their_filters_when_they_are_copied_and_when_they_are_not() {
+    // three row groups, and more bytes than are sorted together
+    const ROWS: usize = 300_000;
+    let table = Table::new("shop.events", &[("id", "char(36) NOT NULL"), ("text", "varchar(200) DEFAULT NULL")]);
+    let mut site = Site::local();
+    site.declare(&[&table]);
+    let random = &mut Random::seeded(2);
+    let text = |random: &mut Random| (0..8).map(|_| format!("{:016x}", random.next())).collect::<String>();
+    let uuid = |random: &mut Random| uuid::Uuid::from_u64_pair(random.next(), random.next()).to_string();
+    site.load(&table, 1, &["0", "f"].map(|key| row([key, "loaded"])));
+    site.run();
+    let mut inserts: Vec<_> = (0..ROWS).map(|_| insert([&uuid(random), &text(random)])).collect();
+    site.changes(&table, &stamp(0), &inserts);
+    site.run();
+    inserts.sort_by_key(|insert| insert.row[0].clone());
+    let last = inserts[ROWS - 2].row[0].clone().expect("a key");
+    site.changes(&table, &stamp(1), &[delete([&last, "x"])]);
+    let report = site.run().table(&table);
+    assert_eq!((&report["deleted"], &report["files_removed"]), (&1.into(), &1.into()), "{report:#}");
+    site.extra_env.push(("LAKEMERGE_LOG".into(), "off,lakemerge=debug".into()));
+    for (nth, key) in (2..).zip(["1", "7", "e"]) {
+        let key = key.to_owned() + &uuid(random)[1..];
+        assert_eq!(looked_at(&site, &table, nth, &[insert([&key, "new"])])[0], 0, "{key}");
+    }
+}
+
+#[test]
+fn a_new_file_has_a_filter_also_when_it_stands_for_others() {
+    let (site, table, keys) = events();
+    site.command(&["maintain"]).exits(0);
+    let key = "ffffffff-ffff-ffff-ffff-ffffffffffff";
+    // one sorted file of all rows needs none
+    assert_eq!(looked_at(&site, &table, 10, &[insert([key, "new"])]), Vec::<usize>::new());
+    let least = "00000000-0000-0000-0000-000000000000";
+    site.changes(&table, &stamp(11), &[insert([least, "new"])]);
+    site.run();
+    let counts = looked_at(&site, &table, 12, &[update([&keys[1][7], "updated"])]);
+    assert_eq!(counts, [3 * ROWS]);
+}
+
+#[test]
+fn a_row_is_found_whose_key_stands_elsewhere_in_the_file_than_in_the_table() {
+    let columns = [("region", "varchar(9) NOT NULL"), ("n", "int DEFAULT NULL"), ("id", "int NOT NULL")];
+    let table = Table::new("shop.places", &columns).primary_key(&["id", "region"]).partitioned_by(&["region"]);
+    let site = Site::local();
+    site.declare(&[&table]);
+    site.load(&table, 1, &[row(["north", "-1", "1"]), row(["north", "-2", "2"]), row(["south", "-3", "3"])]);
+    site.run();
+    site.changes(&table, &stamp(0), &[update(["north", "7", "2"]), update(["south", "8", "3"])]);
+    let report = site.run().table(&table);
+    assert_eq!(report["updated"], 2, "{report:#}");
+}
+
+#[test]
+fn a_key_of_several_columns_is_found_also_where_one_is_null() {
+    let columns = [("a", "varchar(40) NOT NULL"), ("b", "varchar(40) DEFAULT NULL"), ("name", "varchar(20)")];
+    let table = Table::new("shop.pairs", &columns).configured_key(&["a", "b"]);
+    let site = Site::local();
+    site.declare(&[&table]);
+    site.edit("lakemerge.toml", "[lake]\n", "[lake]\ntable_type = \"merge-on-read\"\n");
+    let random = &mut Random::seeded(3);
+    let mut key = || [format!("{:016x}", random.next()), format!("{:x}", random.below(50))];
+    let keys: Vec<[String; 2]> = (0..300).map(|_| key()).collect();
+    let with_null = |nth: usize| [keys[nth][0].as_str(), if nth.is_multiple_of(4) { NULL } else { &keys[nth][1] }];
+    for (nth, third) in (0..).zip([0, 1, 2]) {
+        let inserts = (third..keys.len()).step_by(3).map(with_null).map(|[a, b]| insert([a, b, "inserted"]));
+        site.changes(&table, &stamp(nth), &inserts.collect::<Vec<_>>());
+        if third == 0 {
+            site.load(&table, 1, &[row(["0", "0", "loaded"]), row(["g", "0", "loaded"])]);
+        }
+        site.run();
+    }
+    for (nth, key) in (3..).zip([0, 4, 8, 1, 2, 3, 299]) {
+        let [a, b] = with_null(key);
+        site.changes(&table, &stamp(nth), &[update([a, b, "updated"])]);
+        let report = site.run().table(&table);
+        assert_eq!((&report["updated"], &report["inserted"]), (&1.into(), &0.into()), "{a}, {b}");
+    }
+}
+
+/// Keys of every kind, of which every third lies in the same file.
+fn tables(random: &mut Random) -> Vec<(Table, Vec<String>)> {
+    let integers = ["tinyint", "smallint", "mediumint", "int", "bigint"].map(|name| (name, false));
+    let integers = integers.into_iter().chain([("int", true), ("bigint", true)]);
+    let bits = |name| {
+        [("tinyint", 8), ("smallint", 16), ("mediumint", 24), ("int", 32)]
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map_or(64, |(_, bits)| *bits)
+    };
+    let integers = integers.map(|(name, unsigned)| Kind::Integer { name, bits: bits(name), unsigned });
+    let decimals = [(5, 2), (9, 0), (10, 2), (18, 4), (20, 0), (38, 10)];
+    let decimals = decimals.map(|(precision, scale)| Kind::Decimal { precision, scale });
+    let others =
+        [Kind::Date, Kind::Datetime(6), Kind::Timestamp(6), Kind::Text("varchar(300)"), Kind::Text("char(40)")];
+    let bytes = [Kind::Binary(16), Kind::Bytes("varbinary(100)")];
+    let kinds = integers.chain(decimals).chain(others).chain(bytes);
+    let tables = kinds.enumerate().map(|(nth, kind)| {
+        let key = format!("{} NOT NULL", kind.sql());
+        let columns = [("k", key.as_str()), ("name", "varchar(20) DEFAULT NULL")];
+        (Table::new(&format!("keys.t{nth}"), &columns), kind.neighbours(30, random))
+    });
+    tables.collect()
+}
+
+/// deltalake writes filters of all columns here, and has another form for some types than lakemerge's own files.
+#[test]
+fn a_row_is_found_in_files_of_another_writer_with_filters_or_without() {
+    for with_filters in [false, true] {
+        let random = &mut Random::seeded(5);
+        let tables = tables(random);
+        let site = Site::local();
+        site.declare(&tables.iter().map(|(table, _)| table).collect::<Vec<_>>());
+        site.edit("lakemerge.toml", "[lake]\n", "[lake]\ntable_type = \"merge-on-read\"\n");
+        let mut models: Vec<_> = tables.iter().map(|(table, _)| Model::new(table)).collect();
+        let third = |keys: &[String], nth: usize, name: &str| -> Vec<Row> {
+            keys.iter().skip(nth).step_by(3).map(|key| row([key, name])).collect()
+        };
+        for ((table, keys), model) in tables.iter().zip(&mut models) {
+            model.load(&third(keys, 0, "loaded"));
+            site.load(table, 1, &third(keys, 0, "loaded"));
+        }
+        site.run();
+        let mut merge = |nth: u32, of: &dyn Fn(&[String]) -> Vec<Change>| {
+            for ((table, keys), model) in tables.iter().zip(&mut models) {
+                let changes = of(keys);
+                model.apply(&changes);
+                site.changes(table, &stamp(nth), &changes);
+            }
+            let report = site.run();
+            for (table, keys) in &tables {
+                // a row that is not found would be inserted
+                let count = |op| of(keys).iter().filter(|change| change.op == op).count();
+                let report = report.table(table);
+                let expected = [count(Op::Insert), count(Op::Update), count(Op::Delete)];
+                assert_eq!(["inserted", "updated", "deleted"].map(|name| report[name].clone()), expected, "{table:?}");
+            }
+        };
+        let inserts = |rows: Vec<Row>| rows.into_iter().map(|row| Change { op: Op::Insert, row }).collect::<Vec<_>>();
+        merge(0, &|keys| inserts(third(keys, 1, "inserted")));
+        for (table, _) in &tables {
+            if with_filters { readers::compact_with_filters(&site, table) } else { readers::compact(&site, table) }
+        }
+        merge(1, &|keys| inserts(third(keys, 2, "inserted again")));
+        for nth in 0..4 {
+            // one key, which lies in the bounds of both files
+            merge(2 + nth, &|keys| vec![update([&keys[3 + 2 * nth as usize], "updated"])]);
+        }
+        merge(6, &|keys| vec![delete([&keys[3], "x"]), update([&keys[14], "updated"]), update([&keys[10], "updated"])]);
+        for ((table, _), model) in tables.iter().zip(&models) {
+            assert_same(&site.rows(table), &model.rows(), &format!("{:?}, filters {with_filters}", table.columns));
+        }
+    }
+}
