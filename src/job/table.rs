@@ -145,7 +145,8 @@ impl TableJob {
             }
             _ => return Err(lines_to_add(name, "its columns are not known", self)),
         };
-        Shape::new(&self.rules, &described, &self.settings).map_err(Error::usage)
+        let shape = Shape::new(&self.rules, &described, &self.settings).map_err(Error::usage)?;
+        Ok(if matches!(self.schema, SchemaFrom::Infer) { shape.guessed() } else { shape })
     }
 
     /// The CREATE TABLE of the source's table, else of the table `name` of the lake.

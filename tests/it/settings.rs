@@ -5,6 +5,7 @@ use crate::support::dms::{Settings, delete, insert, update};
 use crate::support::model::{Model, assert_same};
 use crate::support::site::Site;
 use crate::support::table::{NULL, Row, Table, row};
+use crate::support::workload::stamp;
 use serde_json::{Value, json};
 
 fn people() -> Table {
@@ -248,4 +249,8 @@ fn a_schema_can_be_inferred_from_the_first_load() {
     let csv = site.query_csv("SELECT id, name, owes FROM shop.people ORDER BY id");
     assert_eq!(csv.lines().count(), 3, "{csv}");
     assert!(csv.contains("2,Bob,\n"), "{csv}");
+    // a key that no number is written as: it would become the key of another row
+    site.changes(&people, &stamp(0), &[update(["01", "Eve", "2.00"])]);
+    site.command(&["run"]).exits(1).says(&[&stamp(0), "column id", "\"01\"", "inferred", "CREATE TABLE"]);
+    assert_eq!(site.rows(&people).len(), 2);
 }

@@ -30,6 +30,8 @@ pub struct Shape {
     generated: Vec<usize>,
     /// The columns that older records lack.
     added: Vec<usize>,
+    /// True if types are a guess that values may prove wrong.
+    guessed: bool,
 }
 
 /// A field of a record.
@@ -98,6 +100,7 @@ impl Shape {
             padded: Vec::new(),
             generated: Vec::new(),
             added: Vec::new(),
+            guessed: false,
             schema,
         }
     }
@@ -266,6 +269,7 @@ impl Shape {
     /// What takes the values of a column.
     pub(crate) fn values(&self, column: usize, datetime: DatetimeAs) -> ColumnValues {
         let values = ColumnValues::new(&self.schema.columns[column], datetime);
+        let values = if self.guessed { values.guessed() } else { values };
         if self.padded.contains(&column) { values.padded() } else { values }
     }
 
@@ -273,6 +277,11 @@ impl Shape {
     pub(crate) fn may_lack(&self, column: usize) -> bool {
         let may_be_null = self.schema.columns[column].nullable || self.added.contains(&column);
         may_be_null && !self.generated.contains(&column)
+    }
+
+    /// The same with types that were inferred from values.
+    pub fn guessed(self) -> Self {
+        Self { guessed: true, ..self }
     }
 
     /// The same for a table to which columns were added since its load: older records may still come, and mean NULL there,

@@ -27,6 +27,8 @@ pub(crate) enum Refusal {
     Utf8,
     /// It is empty or CsvNullValue, and it may not be NULL.
     Missing,
+    /// It is written as no number is, in a column that was taken for one of numbers.
+    Guess,
     /// It is a zero date in a key.
     ZeroKey,
     /// It is CsvNoSupValue, where nothing can stand in for the value.
@@ -44,6 +46,9 @@ impl Refusal {
             Self::Fraction => format!("has digits after its point that do not fit {name}"),
             Self::Calendar => format!("is not a {name} that exists"),
             Self::Utf8 => "is not UTF-8".to_owned(),
+            Self::Guess => format!(
+                "is no {name} as MySQL writes it; the type was inferred, so give a CREATE TABLE with the right one"
+            ),
             Self::ZeroKey => {
                 "is a zero date, which no calendar has, and as NULL different keys would become one; configure a \
                               key without it, or mend the value in the source"

@@ -32,6 +32,8 @@ pub(crate) struct ColumnValues {
     store: Store,
     /// Spaces at the end of a value are no part of it.
     padded: bool,
+    /// Numbers are only those that are written as numbers are.
+    guessed: bool,
     zero_dates: u64,
 }
 
@@ -95,7 +97,7 @@ impl ColumnValues {
     pub fn new(column: &Column, datetime: DatetimeAs) -> Self {
         let sql_type = column.sql_type.clone();
         let (family, store) = (family(&sql_type), store(&sql_type, datetime));
-        Self { sql_type, nullable: column.nullable, family, store, padded: false, zero_dates: 0 }
+        Self { sql_type, nullable: column.nullable, family, store, padded: false, guessed: false, zero_dates: 0 }
     }
 
     pub fn sql_type(&self) -> &SqlType {
@@ -115,6 +117,11 @@ impl ColumnValues {
         Self { padded: true, ..self }
     }
 
+    /// Takes no text for a number that a number would not be written as: the type is a guess, and `007` proves it wrong.
+    pub fn guessed(self) -> Self {
+        Self { guessed: true, ..self }
+    }
+
     /// Appends one value.
     ///
     /// An empty field is NULL where that can be. A column that is NOT NULL cannot hold one, so there it is the empty
@@ -128,6 +135,9 @@ impl ColumnValues {
         }
         if !field.text.is_empty() {
             let text = if self.padded { without_spaces(field.text) } else { field.text };
+            if self.guessed && self.family == Family::Number && !number::is_plain(text) {
+                return Err(Refusal::Guess);
+            }
             return self.store.push(text, scratch, &mut self.zero_dates);
         }
         let told_from_null = field.quoted || field.null_value.is_some();

@@ -67,6 +67,12 @@ pub(crate) fn decimal(text: &[u8], precision: u8, scale: u8) -> Result<i128, Ref
     Ok(if negative { -value } else { value })
 }
 
+/// Whether a number is written so: without a plus, and without zeros before it that say nothing.
+pub(crate) fn is_plain(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    !matches!(digits, [b'+', ..] | [b'0', b'0'..=b'9', ..])
+}
+
 /// The sign and the digits before and after the point, without zeros that say nothing; a decimal of any precision.
 pub(crate) fn decimal_parts(text: &[u8], precision: u8, scale: u8) -> Result<(bool, &[u8], &[u8]), Refusal> {
     let (negative, digits) = sign(text);
