@@ -61,9 +61,15 @@ impl Evolution {
         let mut evolution = Evolution::default();
         for column in &table.columns {
             let Some(now) = configured.columns.iter().find(|c| c.name == column.name) else {
+                let advice = match found_by {
+                    FoundBy::Name => "leave it in the schema, where it is NULL from now on",
+                    FoundBy::Place => {
+                        "if the source has dropped it, nothing tells without a header (AddColumnName) which records still \
+                         have it, so the task must load the table again"
+                    }
+                };
                 return Err(format!(
-                    "the table has a column {} that the configured schema has not; leave it in the schema, where it is \
-                     NULL from now on",
+                    "the table has a column {} that the configured schema has not; {advice}",
                     column.name
                 ));
             };

@@ -132,7 +132,7 @@ fn what_cannot_be_followed_stops_the_table_and_says_what_to_do() {
     site.load(&old, 1, &[row(["1", "a"])]);
     site.run();
     for (columns, words) in [
-        (vec![ID], ["column name", "leave it in the schema", "--reload shop.goods"]),
+        (vec![ID], ["column name", "must load the table again", "--reload shop.goods"]),
         (vec![ID, ("new", "int"), NAME], ["column new", "without a header", "--reload shop.goods"]),
         (vec![NAME, ID], ["differ in their order", "shop.goods", "--reload shop.goods"]),
     ] {

@@ -26,6 +26,7 @@ mod large_files;
 mod laws;
 mod load;
 mod parquet;
+mod partial;
 mod plan;
 mod probe;
 mod properties;
