@@ -64,9 +64,8 @@ impl RawFile {
 pub struct Listing {
     pub loads: Vec<RawFile>,
     pub changes: Vec<RawFile>,
-    /// Change files of an hour that came twice in their zone, where nothing tells which it was; their stamps are those of
-    /// the second.
-    pub undated: Vec<RawFile>,
+    /// Change files of an hour that came twice in their zone, where names and times do not tell which it was.
+    pub undated: Vec<Undated>,
     /// Files whose names are not of DMS's form.
     pub strangers: Vec<String>,
     /// True where modification times come from a local file system: copies and checkouts change them.
@@ -77,7 +76,40 @@ pub struct Listing {
     pub from: Option<Stamp>,
 }
 
+/// A change file of one of two hours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undated {
+    /// With the stamp of the second hour.
+    pub file: RawFile,
+    /// The stamp that it has if it is one of the first.
+    pub first: Stamp,
+}
+
+impl Undated {
+    /// The file, if it was closed within an hour after `mark`, the [time](super::progress::Progress::mark) of its newest
+    /// change.
+    pub fn dated(&self, mark: i64) -> Option<RawFile> {
+        let second = self.file.kind.stamp()?;
+        let apart = second.as_unix_millis() - self.first.as_unix_millis();
+        let newest = Stamp::from_i64(mark)?.as_unix_millis();
+        let is_of = |stamp: &Stamp| (0..apart).contains(&(stamp.as_unix_millis() - newest));
+        let stamp = [self.first, second].into_iter().find(is_of)?;
+        Some(RawFile { kind: FileName::Changes(stamp), ..self.file.clone() })
+    }
+}
+
 impl Listing {
+    /// Puts the files of `undated` for which `dated` are given in their places.
+    ///
+    /// # Errors
+    /// If two files then have one stamp.
+    pub fn date(&mut self, dated: Vec<RawFile>) -> Result<()> {
+        self.undated.retain(|undated| !dated.iter().any(|file| file.path == undated.file.path));
+        self.changes.extend(dated);
+        self.changes.sort_by_key(|file| file.kind);
+        twice(&self.changes)
+    }
+
     /// The largest LastModified of all files.
     pub fn newest(&self) -> i64 {
         self.loads.iter().chain(&self.changes).map(|file| file.modified).max().unwrap_or_default()
@@ -113,7 +145,8 @@ impl Listing {
                 match [first, second].into_iter().find(|stamp| file.written_at(*stamp)) {
                     Some(stamp) => file.kind = FileName::Changes(stamp),
                     None => {
-                        self.undated.push(RawFile { kind: FileName::Changes(second), ..file });
+                        let file = RawFile { kind: FileName::Changes(second), ..file };
+                        self.undated.push(Undated { file, first });
                         return Ok(());
                     }
                 }
@@ -132,8 +165,8 @@ impl Listing {
     fn finished(mut self) -> Result<Listing> {
         let (from, stamp) = (self.from, |file: &RawFile| file.kind.stamp());
         self.changes.retain(|file| stamp(file) >= from);
-        self.undated.retain(|file| stamp(file) >= from);
-        self.undated.sort_by_key(|file| file.kind);
+        self.undated.retain(|undated| stamp(&undated.file) >= from);
+        self.undated.sort_by_key(|undated| undated.file.kind);
         self.loads.sort_by(|a, b| (a.segment(), a.kind).cmp(&(b.segment(), b.kind)));
         self.changes.sort_by_key(|file| file.kind);
         twice(&self.loads)?;

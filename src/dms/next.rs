@@ -200,13 +200,15 @@ fn emptied(listing: &Listing, complete: bool, gone: String, wishes: &Wishes) -> 
 
 /// Every change file after `position` must have its place in the order.
 fn dated(listing: &Listing, position: Option<Stamp>) -> Result<()> {
-    let undated: Vec<_> = listing.undated.iter().filter(|file| stamp(file) > position).cloned().collect();
+    let files = listing.undated.iter().map(|undated| &undated.file);
+    let undated: Vec<_> = files.filter(|file| stamp(file) > position).cloned().collect();
     if undated.is_empty() {
         return Ok(());
     }
     Err(Error::definite(format!(
         "{}: the hour in the name came twice in DatePartitionTimezone, and the time at which the file was last written \
-         does not tell which it was (a copy's does not), so its place in the order is not known; have the task load the \
+         does not tell which it was (a copy's does not), nor do its records (TimestampColumnName or $AR_H_CHANGE_SEQ would), \
+         so its place in the order is not known; have the task load the \
          table again, remove the change files of before, and run with --reload TABLE",
         names(&undated)
     )))

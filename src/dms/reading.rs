@@ -156,6 +156,16 @@ impl Reading {
         Incoming { rows: rows.try_flatten().boxed(), read }
     }
 
+    /// How far the changes of `file` have come.
+    pub async fn progress(&self, file: RawFile) -> Result<Progress> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let (content, _) = Fetched::start(Arc::clone(&this.store), &file);
+            Ok(this.change_file(&file, Content::Streamed(content), |_| Ok(()))?.1)
+        })
+        .await?
+    }
+
     async fn fetched(self, file: RawFile) -> Result<FileRows> {
         let is_packed = file.name.ends_with(".gz") || file.format() == DataFormat::Parquet;
         let bytes = if is_packed { file.size * UNPACKED } else { file.size };

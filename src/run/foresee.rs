@@ -64,12 +64,14 @@ impl TableRun<'_> {
         let opened = self.open().await?;
         let mut ahead = opened.map(|opened| self.ahead_of(opened, plan)).transpose()?;
         let reached = ahead.as_ref().map(|a| Reached { position: a.position, load: &a.load });
-        let mut listing = self.list(self.wishes.from(reached.as_ref())).await?;
+        let opened = ahead.as_ref().and_then(|ahead| ahead.opened.as_ref());
+        let mut listing = self.list(self.wishes.from(reached.as_ref()), opened).await?;
         loop {
             let reached = ahead.as_ref().map(|a| Reached { position: a.position, load: &a.load });
             let mut next = next::next(&listing, reached.as_ref(), &self.wishes)?;
             if next.empties() && listing.from.is_some() {
-                listing = self.list(None).await?;
+                let opened = ahead.as_ref().and_then(|ahead| ahead.opened.as_ref());
+                listing = self.list(None, opened).await?;
                 next = next::next(&listing, reached.as_ref(), &self.wishes)?;
             }
             let step = match next {

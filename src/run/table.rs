@@ -85,11 +85,11 @@ impl<'a> TableRun<'a> {
             let version = opened.as_ref().map(|o| o.ours.version);
             let mut listing = match listed.take() {
                 Some((listing, of)) if of == version => listing,
-                _ => self.list(self.wishes.from(reached.as_ref())).await?,
+                _ => self.list(self.wishes.from(reached.as_ref()), opened.as_ref()).await?,
             };
             let mut step = next::next(&listing, reached.as_ref(), &self.wishes)?;
             if step.empties() && listing.from.is_some() {
-                listing = self.list(None).await?;
+                listing = self.list(None, opened.as_ref()).await?;
                 step = next::next(&listing, reached.as_ref(), &self.wishes)?;
             }
             if let Some(opened) = &opened {
@@ -115,9 +115,22 @@ impl<'a> TableRun<'a> {
         Ok(())
     }
 
-    pub(super) async fn list(&mut self, from: Option<Stamp>) -> Result<Listing> {
-        let listing = listing::files(&self.job.raw, &self.job.settings.folders, &self.name, from).await?;
+    pub(super) async fn list(&mut self, from: Option<Stamp>, opened: Option<&Opened>) -> Result<Listing> {
+        let mut listing = listing::files(&self.job.raw, &self.job.settings.folders, &self.name, from).await?;
         self.note_strangers(&listing);
+        let definition = match opened {
+            _ if listing.undated.is_empty() => return Ok(listing),
+            Some(opened) => Ok(self.defined(opened)?.0),
+            None => self.meant.definition(&self.name, None),
+        };
+        // what is wrong with it is told where rows are to be read
+        let Ok(definition) = definition else { return Ok(listing) };
+        let (reading, mut dated) = (self.reading(&definition), vec![]);
+        for undated in &listing.undated {
+            let mark = reading.progress(undated.file.clone()).await?.mark;
+            dated.extend(undated.dated(mark));
+        }
+        listing.date(dated)?;
         Ok(listing)
     }
 

@@ -122,6 +122,43 @@ fn in_an_hour_that_came_twice_files_without_their_time_of_writing_stop_the_table
 }
 
 #[test]
+fn in_an_hour_that_came_twice_the_changes_themselves_may_tell_the_order() {
+    // committed half a minute before their files were closed, at 00:59:00 and 01:00:00 UTC
+    let (by_time, by_sequence) = (
+        ["2024-10-27 00:59:00.000000", "2024-10-27 01:00:00.000000"],
+        ["20241027005900000000000000000000001", "20241027010000000000000000000000002"],
+    );
+    for (moments, with_sequence) in [(by_time, false), (by_sequence, true)] {
+        let table = table();
+        let mut settings =
+            vec![("DatePartitionEnabled", json!(true)), ("DatePartitionTimezone", json!("Europe/Berlin"))];
+        if !with_sequence {
+            settings.push(("TimestampColumnName", json!("ts")));
+        }
+        let site = site(&settings, &table);
+        let rule = json!({ "rule-type": "transformation", "rule-id": "2", "rule-action": "add-column",
+            "rule-target": "column", "object-locator": { "schema-name": "%", "table-name": "%" },
+            "value": "seq", "expression": "$AR_H_CHANGE_SEQ" });
+        let include = json!({ "rule-type": "selection", "rule-id": "1", "rule-action": "include",
+            "object-locator": { "schema-name": "shop", "table-name": "%" } });
+        let rules = if with_sequence { vec![include, rule] } else { vec![include] };
+        site.write("mappings.json", &json!({ "rules": rules }).to_string());
+        site.edit("lakemerge.toml", "[source]\n", "[source]\ntable_mappings = \"mappings.json\"\n");
+        let record = |operation: &str, text: &str, moment: &str| match with_sequence {
+            true => format!("{operation},7,{text},{moment}\n"),
+            false => format!("{operation},{moment},7,{text}\n"),
+        };
+        site.put_raw("shop/rows/LOAD00000001.csv", record("I", "loaded", moments[0]));
+        site.put_raw("shop/rows/2024/10/27/20241027-025930000.csv", record("U", "old", moments[0]));
+        site.put_raw("shop/rows/2024/10/27/20241027-020030000.csv", record("U", "new", moments[1]));
+        site.run();
+        assert_same(&site.rows(&table), &[row(["7", "new"])], "the repeated hour");
+        assert_eq!(site.status(&table)["position"], "20241027-010030000");
+        assert_eq!(site.run().table(&table)["state"], "unchanged");
+    }
+}
+
+#[test]
 fn a_load_in_partitions_or_segments_is_one_load() {
     let table = table();
     let forms = [

@@ -1,5 +1,6 @@
 //! Which step follows from which files and which position.
 
+use super::super::listing::Undated;
 use super::*;
 use lakemerge_source::dms::names::FileName;
 
@@ -253,7 +254,7 @@ fn changes_of_other_tables_do_not_complete_a_load() {
 #[test]
 fn a_file_without_a_place_in_the_order_stops_the_table_while_it_is_not_merged() {
     let mut files = listing(&[(LOAD, 1), (A, 2)]);
-    files.undated = vec![file(B, 3)];
+    files.undated = vec![Undated { file: file(B, 3), first: stamp(&file(A, 3)).unwrap() }];
     let load = loaded(1);
     let step = |position| next(&files, Some(&Reached { position, load: &load }), &wishes());
     let error = step(at(None, 1)).unwrap_err().to_string();
