@@ -5,10 +5,12 @@
 //! 1. [`cli`] and [`config`] hold what was typed; [`job`] says what it means.
 //! 2. [`storage`] opens the places where raw files and tables lie, on S3 or a local path.
 //! 3. [`lake`] opens a table and reads the position that its last commit holds.
-//! 4. [`dms`] lists the raw files that AWS DMS wrote, decides which are next ([`dms::next`]), and reads their rows. What
-//!    needs no query engine (names, settings, records, values, CREATE TABLE) is the crate [`lakemerge_source`].
-//! 5. [`merge`] nets the changes of a batch, locates the rows they touch by one join over the key columns, and writes
-//!    the files that replace the touched ones. [`engine`] is DataFusion with one memory budget for all tables.
+//! 4. [`dms`] lists the raw files that AWS DMS wrote, decides which are next ([`dms::next`]), and reads their rows, in CSV
+//!    or Parquet. What needs no query engine (names, settings, mappings, records, values, CREATE TABLE) is the crate
+//!    [`lakemerge_source`]. Records that are no rows may go to [`lake::quarantine`].
+//! 5. [`merge`] nets the changes of a batch, looks for the rows they touch where bounds, Bloom filters and page indexes
+//!    leave any (`merge/skipping.rs`), locates them by one join over the key columns, and writes the files that replace
+//!    the touched ones. [`engine`] is DataFusion with one memory budget for all tables.
 //! 6. [`lake::commit`] commits rows and position together. *There is no other state.*
 //! 7. [`run`] repeats 3 to 6 for each table until nothing is left; [`report`] tells, and [`plan`] tells beforehand.
 //! 8. [`maintain`] keeps tables fast: compaction, purge, checkpoints, vacuum.
