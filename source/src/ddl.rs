@@ -82,10 +82,18 @@ pub fn create_tables(input: impl Read) -> Result<Vec<CreateTable>, DdlError> {
     while let Some(statement) = statements.next()? {
         match meaning(&statement) {
             Meaning::Use(schema) => current = Some(schema),
-            Meaning::Create(mut created) => {
+            Meaning::Create(mut created, only_if_new) => {
                 created.schema = created.schema.or_else(|| current.clone());
-                tables.retain(|known| (&known.schema, &known.table) != (&created.schema, &created.table));
-                tables.push(created);
+                let is_known = |known: &CreateTable| (&known.schema, &known.table) == (&created.schema, &created.table);
+                if !(only_if_new && tables.iter().any(is_known)) {
+                    tables.retain(|known| !is_known(known));
+                    tables.push(created);
+                }
+            }
+            Meaning::Alter(schema, table) => {
+                let schema = schema.or_else(|| current.clone());
+                let altered = tables.iter_mut().filter(|known| (&known.schema, &known.table) == (&schema, &table));
+                altered.for_each(|known| known.definition = Err(ALTERED.to_owned()));
             }
             Meaning::Other => {}
         }
@@ -93,9 +101,12 @@ pub fn create_tables(input: impl Read) -> Result<Vec<CreateTable>, DdlError> {
     Ok(tables)
 }
 
+const ALTERED: &str =
+    "an ALTER TABLE behind it changes its columns; give the CREATE TABLE as it is now (SHOW CREATE TABLE)";
+
 fn meaning(statement: &Statement) -> Meaning {
     let mut meaning = table::read(&String::from_utf8_lossy(&statement.text));
-    if let (Meaning::Create(created), false) = (&mut meaning, statement.whole) {
+    if let (Meaning::Create(created, _), false) = (&mut meaning, statement.whole) {
         created.definition = Err(format!("the statement is longer than {} bytes", statements::LONGEST));
     }
     meaning

@@ -1,6 +1,5 @@
 //! Hazards in the raw files that are there, by their names and times.
 
-use lakemerge_source::dms::names::FileName;
 use lakemerge_source::name::TableName;
 use serde_json::Value;
 
@@ -81,7 +80,7 @@ fn loads(look: &Look) -> Vec<Finding> {
     let of = |what: &dyn Fn(&Listing) -> Vec<String>| {
         look.columns(|table| table.listing.as_ref().map(what).unwrap_or_default())
     };
-    if let Some((tables, files)) = of(&gaps) {
+    if let Some((tables, files)) = of(&Listing::gaps) {
         found.push(
             Finding::new(Severity::Risk, "load-with-gaps", "source.url")
                 .of(tables)
@@ -115,27 +114,6 @@ fn loads(look: &Look) -> Vec<Finding> {
         );
     }
     found
-}
-
-/// LOAD files that are missing between others of their segment.
-fn gaps(listing: &Listing) -> Vec<String> {
-    listing.loads.chunk_by(|a, b| a.segment() == b.segment()).flat_map(gaps_of_segment).collect()
-}
-
-fn gaps_of_segment(files: &[RawFile]) -> Vec<String> {
-    let mut expected = 1;
-    let mut missing = vec![];
-    for file in files {
-        let FileName::Load(load) = file.kind else { continue };
-        let before = file.name.rfind("LOAD").map_or("", |at| &file.name[..at]);
-        match load.number.checked_sub(expected) {
-            Some(0) | None => {}
-            Some(1) => missing.push(format!("{before}LOAD{expected:08X}")),
-            Some(_) => missing.push(format!("{before}LOAD{expected:08X} to LOAD{:08X}", load.number - 1)),
-        }
-        expected = load.number.saturating_add(1);
-    }
-    missing
 }
 
 /// LOAD files that were written long before the one that stands before them.
@@ -184,6 +162,8 @@ fn others(look: &Look) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use lakemerge_source::dms::names::FileName;
+
     use super::*;
 
     fn listing(loads: &[(&str, i64)]) -> Listing {
@@ -201,11 +181,11 @@ mod tests {
 
     #[test]
     fn what_is_missing_between_load_files_is_a_gap() {
-        assert!(gaps(&listing(&[("LOAD00000001.csv", 0), ("LOAD00000002.csv", 0)])).is_empty());
-        let found = gaps(&listing(&[("LOAD00000002.csv", 0), ("LOAD0000000A.csv", 0)]));
+        assert!(Listing::gaps(&listing(&[("LOAD00000001.csv", 0), ("LOAD00000002.csv", 0)])).is_empty());
+        let found = Listing::gaps(&listing(&[("LOAD00000002.csv", 0), ("LOAD0000000A.csv", 0)]));
         assert_eq!(found, ["LOAD00000001", "LOAD00000003 to LOAD00000009"]);
         let segments = ["SEGMENT1_LOAD00000001.csv", "SEGMENT2_LOAD00000001.csv", "SEGMENT2_LOAD00000003.csv"];
-        assert_eq!(gaps(&listing(&segments.map(|name| (name, 0)))), ["SEGMENT2_LOAD00000002"]);
+        assert_eq!(Listing::gaps(&listing(&segments.map(|name| (name, 0)))), ["SEGMENT2_LOAD00000002"]);
     }
 
     #[test]

@@ -110,6 +110,11 @@ impl Listing {
         twice(&self.changes)
     }
 
+    /// LOAD files that are missing between others of their segment.
+    pub fn gaps(&self) -> Vec<String> {
+        self.loads.chunk_by(|a, b| a.segment() == b.segment()).flat_map(gaps).collect()
+    }
+
     /// The largest LastModified of all files.
     pub fn newest(&self) -> i64 {
         self.loads.iter().chain(&self.changes).map(|file| file.modified).max().unwrap_or_default()
@@ -174,6 +179,22 @@ impl Listing {
         of_one_load(&self.loads)?;
         Ok(self)
     }
+}
+
+fn gaps(files: &[RawFile]) -> Vec<String> {
+    let mut expected = 1;
+    let mut missing = vec![];
+    for file in files {
+        let FileName::Load(load) = file.kind else { continue };
+        let before = file.name.rfind("LOAD").map_or("", |at| &file.name[..at]);
+        match load.number.checked_sub(expected) {
+            Some(0) | None => {}
+            Some(1) => missing.push(format!("{before}LOAD{expected:08X}")),
+            Some(_) => missing.push(format!("{before}LOAD{expected:08X} to LOAD{:08X}", load.number - 1)),
+        }
+        expected = load.number.saturating_add(1);
+    }
+    missing
 }
 
 /// The tables below `raw` that the job `selects`: every `<schema>/<table>/` folder.

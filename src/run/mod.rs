@@ -184,6 +184,9 @@ async fn tables(job: &Job, options: &Options) -> Result<Vec<TableName>> {
         }
     }
     if !options.tables.is_empty() {
+        if let Some(name) = asked.into_iter().flatten().find(|name| !options.tables.contains(name)) {
+            return Err(Error::usage(format!("{name} is asked for beside --table, but --table leaves it out")));
+        }
         names.retain(|name| options.tables.contains(name));
     }
     Ok(names.into_iter().collect())

@@ -194,6 +194,12 @@ impl<'a> TableRun<'a> {
     }
 
     pub(super) fn note_older(&mut self, listing: &Listing) {
+        let gaps = listing.gaps();
+        if !gaps.is_empty() {
+            self.report
+                .notes
+                .push(format!("of the full load are missing: {}; their rows are not loaded", gaps.join(", ")));
+        }
         let older = next::older_than_the_load(listing).count();
         if older > 0 {
             self.report.notes.push(format!("{older} change files are older than the full load and are left out"));

@@ -266,3 +266,30 @@ fn a_policy_that_is_not_carried_out_is_refused_by_name() {
     site.command(&["run"]).exits(2).says(&["lakemerge.toml", policy]);
     assert_eq!(site.version(&table), None);
 }
+
+#[test]
+fn a_gap_in_a_load_is_told_and_an_option_for_a_table_left_out_is_refused() {
+    let (table, other) = (table("bad"), Table::new("shop.other", &[("id", "int(11) NOT NULL")]));
+    let site = Site::local();
+    site.declare(&[&table, &other]);
+    site.load(&table, 1, &loaded());
+    site.load(&table, 3, &[row(["3", "three", "3.00", "2024-01-03"])]);
+    site.load(&other, 1, &[row(["1"])]);
+    let asked = site.command(&["run", "--table", "shop.other", "--reload", "shop.bad"]);
+    asked.exits(2).says(&["shop.bad", "--table"]);
+    assert_eq!(site.version(&other), None);
+    let report = site.run().table(&table);
+    assert!(report["notes"].to_string().contains("missing: LOAD00000002"), "{report:#}");
+}
+
+#[test]
+fn a_definition_that_is_altered_behind_is_not_taken() {
+    let table = table("bad");
+    let site = Site::local();
+    site.declare(&[&table]);
+    let schema = std::fs::read_to_string(site.path("shop.sql")).unwrap();
+    site.write("shop.sql", &format!("{schema}\nALTER TABLE `bad` ADD COLUMN `new` int FIRST;\n"));
+    site.load(&table, 1, &loaded());
+    site.command(&["run"]).exits(2).says(&["shop.sql", "shop.bad", "ALTER TABLE"]);
+    assert_eq!(site.version(&table), None);
+}

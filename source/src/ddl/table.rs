@@ -8,7 +8,10 @@ use crate::schema::{Column, TableSchema, position_of};
 
 pub(super) enum Meaning {
     Use(String),
-    Create(CreateTable),
+    /// The statement, and whether it means nothing if the table is there (`IF NOT EXISTS`).
+    Create(CreateTable, bool),
+    /// Other columns for a table, with its schema if that is told.
+    Alter(Option<String>, String),
     Other,
 }
 
@@ -23,6 +26,13 @@ pub(super) fn read(text: &str) -> Meaning {
     if take_words(&mut rest, &["USE"]) {
         return name_at(rest).map_or(Meaning::Other, |schema| Meaning::Use(schema.to_owned()));
     }
+    if take_words(&mut rest, &["ALTER", "TABLE"]) {
+        return match qualified(&mut rest) {
+            Some((schema, table)) if split(rest).into_iter().any(changes_columns) => Meaning::Alter(schema, table),
+            _ => Meaning::Other,
+        };
+    }
+    let only_if_new = text.to_ascii_uppercase().contains("EXISTS") && is_only_if_new(rest);
     // A TEMPORARY table ends with its session: it is no table of the database.
     let Some((schema, table)) = create_table(&mut rest) else { return Meaning::Other };
     let (definition, read) = match broken.map_or_else(|| definition(rest), Err) {
@@ -30,7 +40,35 @@ pub(super) fn read(text: &str) -> Meaning {
         Err(reason) => (Err(reason), Reader::default()),
     };
     let Reader { generated, chars, lobs, cascades, .. } = read;
-    Meaning::Create(CreateTable { schema, table, definition, generated, chars, lobs, cascades })
+    Meaning::Create(CreateTable { schema, table, definition, generated, chars, lobs, cascades }, only_if_new)
+}
+
+/// Whether `CREATE TABLE` is followed by `IF NOT EXISTS`.
+fn is_only_if_new(mut rest: &[Token]) -> bool {
+    take_words(&mut rest, &["CREATE", "TABLE", "IF", "NOT", "EXISTS"])
+}
+
+/// Whether a part of an `ALTER TABLE` is about columns. What phpMyAdmin writes behind a `CREATE TABLE` is not: keys, and
+/// columns that become AUTO_INCREMENT.
+fn changes_columns(mut part: &[Token]) -> bool {
+    const OTHERS: [&str; 11] = [
+        "INDEX",
+        "KEY",
+        "UNIQUE",
+        "PRIMARY",
+        "CONSTRAINT",
+        "FULLTEXT",
+        "SPATIAL",
+        "FOREIGN",
+        "CHECK",
+        "PARTITION",
+        "PERIOD",
+    ];
+    if is_word(part.first(), "MODIFY") {
+        return !part.iter().any(|token| is_word(Some(token), "AUTO_INCREMENT"));
+    }
+    let is_about = ["ADD", "DROP", "CHANGE", "RENAME"].into_iter().any(|word| take_words(&mut part, &[word]));
+    is_about && !OTHERS.iter().any(|word| is_word(part.first(), word))
 }
 
 /// Moves `rest` past `CREATE TABLE name` and gives the name.
@@ -43,6 +81,11 @@ fn create_table(rest: &mut &[Token]) -> Option<(Option<String>, String)> {
         return None;
     }
     take_words(rest, &["IF", "NOT", "EXISTS"]);
+    qualified(rest)
+}
+
+/// Moves `rest` past a name and gives it.
+fn qualified(rest: &mut &[Token]) -> Option<(Option<String>, String)> {
     let first = name_at(rest)?.to_owned();
     *rest = &rest[1..];
     if rest.first() != Some(&Token::Period) {

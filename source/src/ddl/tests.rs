@@ -94,6 +94,37 @@ fn use_names_the_schema_of_what_follows_and_a_qualified_name_wins() {
 }
 
 #[test]
+fn what_follows_a_definition_and_changes_its_columns_is_not_passed_over() {
+    let of = |alter: &str| {
+        let dump = format!("CREATE TABLE a (x int, y int); CREATE TABLE b (x int); {alter};");
+        let tables = create_tables(dump.as_bytes()).unwrap();
+        assert!(tables[1].definition.is_ok(), "{alter}");
+        tables[0].definition.is_ok()
+    };
+    for alter in [
+        "ALTER TABLE a ADD z int FIRST",
+        "alter table `a` add column z int, ENGINE=InnoDB",
+        "ALTER TABLE a COMMENT 'x', DROP COLUMN y",
+        "ALTER TABLE a MODIFY x bigint",
+        "ALTER TABLE a CHANGE x z int",
+        "ALTER TABLE a RENAME COLUMN x TO z",
+    ] {
+        assert!(!of(alter), "{alter}");
+    }
+    for alter in [
+        "/*!40000 ALTER TABLE `a` DISABLE KEYS */",
+        "ALTER TABLE a ADD PRIMARY KEY (x), ADD KEY k (y)",
+        "ALTER TABLE a MODIFY x int NOT NULL AUTO_INCREMENT, AUTO_INCREMENT=7",
+        "ALTER TABLE a ADD CONSTRAINT c FOREIGN KEY (y) REFERENCES b (x) ON DELETE CASCADE",
+        "ALTER TABLE other ADD z int",
+    ] {
+        assert!(of(alter), "{alter}");
+    }
+    check("CREATE TABLE a (x int); CREATE TABLE IF NOT EXISTS a (y int);", &["a(x INT) []"]);
+    check("CREATE TABLE a (x int); CREATE TABLE a (y int);", &["a(y INT) []"]);
+}
+
+#[test]
 fn comments_are_skipped_and_executable_ones_count() {
     check(
         "-- CREATE TABLE no (x int);\n# CREATE TABLE no (x int);\n/* CREATE TABLE no (x int); */

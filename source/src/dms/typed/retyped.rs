@@ -21,7 +21,9 @@ pub fn stays(old: &SqlType, new: &SqlType) -> bool {
     match (old, new) {
         (Binary(had), Binary(has)) => had == has,
         (Bytes, Binary(_)) | (SmallInt { .. }, Year) => false,
-        (DateTime(had), DateTime(has)) | (Timestamp(had), Timestamp(has)) | (Time(had), Time(has)) => had <= has,
+        (DateTime(had), DateTime(has)) | (Timestamp(had), Timestamp(has)) => had <= has,
+        // a text with the digits that were written
+        (Time(had), Time(has)) => had == has,
         // their readings of the clock differ by a time zone
         (DateTime(_), Timestamp(_)) | (Timestamp(_), DateTime(_)) => false,
         // as texts
@@ -46,7 +48,7 @@ pub fn may_become(old: &SqlType, new: &SqlType) -> bool {
         (_, Year) | (SqlType::Bit(_), Text) => false,
         (Text, Bytes | Binary(_)) | (Bytes | Binary(_), Text | Bytes | Binary(_)) => true,
         (Text, Date | Time(_) | Text) | (Date | Time(_), Text) => true,
-        (DateTime(_) | Date, DateTime(_)) | (Timestamp(_), Timestamp(_)) | (Time(_), Time(_)) => true,
+        (DateTime(_) | Date, DateTime(_)) | (Timestamp(_), Timestamp(_)) => true,
         (old, Text) => is_number(old),
         (Text, new) => is_number(new),
         (old, new) => is_number(old) && is_number(new),
