@@ -230,6 +230,10 @@ fn sort_store(error: &object_store::Error) -> Error {
             }
             Error::transient(text)
         }
+        object_store::Error::NotSupported { source } if source.to_string().contains("credential") => Error::definite(
+            format!("there are no AWS credentials: {source}"),
+        )
+        .so("set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine or the pod a role"),
         object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. } => {
             Error::transient(chain(error))
         }

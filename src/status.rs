@@ -10,7 +10,7 @@ use lakemerge_source::position::Stamp;
 use serde::Serialize;
 
 use crate::dms::listing;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::job::Job;
 use crate::lake::Lake;
 use crate::lake::position::Position;
@@ -53,7 +53,8 @@ pub struct TableStatus {
 pub async fn status(job: &Job) -> Result<Status> {
     let lake = Lake::new(job.lake.clone());
     let mut names: BTreeSet<TableName> = lake.table_names().await?.into_iter().collect();
-    names.extend(listing::tables(&job.raw, &job.settings.folders, |name| job.selects(name)).await?);
+    let of_job = listing::tables(&job.raw, &job.settings.folders, |name| job.selects(name));
+    names.extend(of_job.await.at(|| &job.raw.url)?);
     names.extend(job.named_tables().cloned());
     let quarantined = lake.quarantined().await?;
     let (job, lake, quarantined) = (job, &lake, &quarantined);

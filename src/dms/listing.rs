@@ -203,7 +203,7 @@ pub async fn tables(raw: &Location, folders: &Folders, selects: impl Fn(&TableNa
     if schemas.is_empty() {
         let found = raw.store.list(Some(&raw.prefix)).next().await;
         if found.transpose()?.is_none() {
-            return Err(Error::definite(format!("{}: there is nothing here; is source.url right?", raw.url)));
+            return Err(Error::definite("there is nothing here; is source.url right?"));
         }
     }
     let listings = futures::stream::iter(schemas.into_iter().map(|schema| async move {

@@ -21,7 +21,7 @@ use crate::dms::listing;
 use crate::dms::next::Wishes;
 use crate::dms::reading::Others;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::job::Job;
 use crate::lake::{Lake, probe};
 use crate::plan::{Plan, TablePlan};
@@ -174,7 +174,7 @@ pub async fn plan(job: Arc<Job>, options: Options, depth: Depth) -> Result<Plan>
 /// The tables to work on: those that the source has and the job selects, and those that are named.
 async fn tables(job: &Job, options: &Options) -> Result<Vec<TableName>> {
     let of_job = listing::tables(&job.raw, &job.settings.folders, |name| job.selects(name));
-    let mut names: BTreeSet<_> = of_job.await?.into_iter().collect();
+    let mut names: BTreeSet<_> = of_job.await.at(|| &job.raw.url)?.into_iter().collect();
     names.extend(job.named_tables().filter(|name| job.selects(name)).cloned());
     let asked = [&options.tables, &options.reload, &options.load_complete, &options.accept_load, &options.adopt];
     for name in asked.into_iter().flatten() {
