@@ -10,10 +10,12 @@ use lakemerge_source::position::Stamp;
 use serde::Serialize;
 
 use crate::dms::listing;
-use crate::error::{At, Error, Result};
+use crate::dms::next::{self, Reached};
+use crate::error::{At, Error, Kind, Result};
 use crate::job::Job;
 use crate::lake::Lake;
 use crate::lake::position::Position;
+use crate::run;
 
 /// Tables looked at at once.
 const AT_ONCE: usize = 16;
@@ -28,9 +30,10 @@ pub struct Status {
 #[derive(Debug, Serialize)]
 pub struct TableStatus {
     pub table: String,
-    /// `up to date`, `behind`, `loading`, `no data yet`, `foreign` for a table of another writer, or `unreadable`.
+    /// `up to date`, `behind`, `loading`, `no data yet`, `foreign` for a table of another writer, `stopped` if a
+    /// run would stop at what the raw files are, or `unreadable`.
     pub state: &'static str,
-    /// Why it is unreadable.
+    /// Why it is unreadable or stopped.
     pub error: Option<String>,
     /// The last change file merged, as in its name.
     pub position: Option<String>,
@@ -103,8 +106,9 @@ async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatu
         Some(table) => table.ours().await?,
         None => None,
     };
-    let from = ours.as_ref().and_then(|ours| ours.position.changes);
-    let raw = listing::files(&job.raw, &job.settings.folders, name, from).await?;
+    let reached = ours.as_ref().map(|ours| Reached { position: ours.position, load: &ours.facts.load });
+    let wishes = run::wishes(job, &run::Options::default(), name);
+    let raw = listing::files(&job.raw, &job.settings.folders, name, wishes.from(reached.as_ref())).await?;
     status.pending_files = (raw.loads.len() + raw.changes.len()) as u64;
     status.pending_bytes = raw.loads.iter().chain(&raw.changes).map(|file| file.size).sum();
     if status.pending_files > 0 {
@@ -116,7 +120,7 @@ async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatu
     status.rows = table.rows();
     status.deleted_rows = Some(table.deleted_rows());
     status.bytes = Some(table.bytes());
-    let Some(ours) = ours else {
+    let Some(ours) = &ours else {
         status.state = "foreign";
         return Ok(());
     };
@@ -142,6 +146,12 @@ async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatu
         (false, true, false) => "behind",
         (false, true, true) => "up to date",
     };
+    // of files without their time only the records may tell
+    let next = next::next(&raw, reached.as_ref(), &wishes);
+    if let Some(error) = next.err().filter(|error| error.kind == Kind::Definite && raw.undated.is_empty()) {
+        status.state = "stopped";
+        status.error = Some(error.to_string());
+    }
     Ok(())
 }
 

@@ -228,7 +228,8 @@ fn progress(tables: usize) -> ProgressBar {
     bar
 }
 
-fn wishes(job: &Job, options: &Options, name: &TableName) -> Wishes {
+/// What a run with `options` is to do with a table.
+pub fn wishes(job: &Job, options: &Options, name: &TableName) -> Wishes {
     Wishes {
         until: options.until,
         reload: options.reload.contains(name),

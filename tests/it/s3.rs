@@ -24,6 +24,9 @@ fn a_late_file_within_the_window_stops_and_one_before_it_is_not_looked_for() {
     assert_eq!(site.run().table(&table)["state"], "unchanged");
     site.changes(&table, "20240301-130000000", &[insert(["3", "23 hours late"])]);
     site.command(&["run"]).exits(1).says(&["20240301-130000000.csv came late", "--include-late"]);
+    let status = site.status_exits(1, &table);
+    assert_eq!(status["state"], "stopped", "{status:#}");
+    assert!(status["error"].to_string().contains("came late"), "{status:#}");
     site.edit("lakemerge.toml", "s3_settings", "late_window = \"1h\"\ns3_settings");
     assert_eq!(site.run().table(&table)["state"], "unchanged");
     // of any age

@@ -288,7 +288,13 @@ impl Site {
     /// What `status --format json` says of a table.
     #[track_caller]
     pub fn status(&self, table: &Table) -> Value {
-        let outcome = self.command(&["status", "--format", "json"]).exits(0);
+        self.status_exits(0, table)
+    }
+
+    /// The same with the exit code of a table that a person must look at.
+    #[track_caller]
+    pub fn status_exits(&self, code: i32, table: &Table) -> Value {
+        let outcome = self.command(&["status", "--format", "json"]).exits(code);
         let json: Value = serde_json::from_str(&outcome.stdout).unwrap_or_else(|e| panic!("no JSON ({e}): {outcome}"));
         assert_eq!(json["schema"], 1, "{outcome}");
         find_table(&json, &table.full_name()).unwrap_or_else(|| panic!("no {}: {outcome}", table.full_name()))
