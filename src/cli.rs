@@ -82,6 +82,9 @@ struct Selection {
     /// Replace the table by the full load that is there now
     #[arg(long, value_name = "TABLE")]
     reload: Vec<TableName>,
+    /// Change files before this position are older than the full load, and are left out where it is loaded
+    #[arg(long, value_name = "POSITION")]
+    changes_from: Option<Stamp>,
     /// Merge change files that came late or were mended in the quarantine, in their place among those after them
     #[arg(long)]
     include_late: bool,
@@ -153,6 +156,7 @@ impl From<Selection> for run::Options {
             tables: selection.tables,
             until: selection.until,
             reload: selection.reload,
+            changes_from: selection.changes_from,
             include_late: selection.include_late,
             load_complete: selection.load_complete,
             accept_load: selection.accept_load,

@@ -25,6 +25,8 @@ pub struct Wishes {
     pub until: Option<Stamp>,
     /// Replace the table by the load that is there now.
     pub reload: bool,
+    /// Changes before this are older than the load.
+    pub changes_from: Option<Stamp>,
     /// Merge late files, with all that are merged after them, in their order.
     pub include_late: bool,
     /// The same for merged files, as they are [shown](RawFile::shown): what was wrong with them may be mended.
@@ -142,7 +144,7 @@ pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Re
         if wishes.reload && !complete {
             return Err(Error::definite(STILL_LOADING));
         }
-        return first_load(listing, complete, None);
+        return first_load(listing, complete, None, wishes);
     };
     if wishes.accept_load {
         return Ok(Next::AcceptLoad);
@@ -180,8 +182,8 @@ pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Re
 const STILL_LOADING: &str = "the full load is still being written, and a reload now would take a part of it; wait, or add \
                              --load-complete TABLE";
 
-fn first_load(listing: &Listing, complete: bool, gone: Option<String>) -> Result<Next> {
-    let after = older_than_the_load(listing).filter_map(stamp).max();
+fn first_load(listing: &Listing, complete: bool, gone: Option<String>, wishes: &Wishes) -> Result<Next> {
+    let after = left_out(listing, wishes.changes_from).filter_map(stamp).max();
     dated(listing, after)?;
     Ok(Next::Load { files: listing.loads.clone(), complete, after, gone })
 }
@@ -189,7 +191,11 @@ fn first_load(listing: &Listing, complete: bool, gone: Option<String>) -> Result
 /// The table as what is listed alone says, in one commit: no reader finds it empty that is about to be filled.
 fn emptied(listing: &Listing, complete: bool, gone: String, wishes: &Wishes) -> Result<Next> {
     if !listing.loads.is_empty() {
-        return if complete { first_load(listing, complete, Some(gone)) } else { Err(Error::transient(STILL_LOADING)) };
+        return if complete {
+            first_load(listing, complete, Some(gone), wishes)
+        } else {
+            Err(Error::transient(STILL_LOADING))
+        };
     }
     dated(listing, None)?;
     let wanted = listing.changes.iter().filter(|file| wishes.wants(file)).cloned().collect();
@@ -267,6 +273,13 @@ pub fn older_than_the_load(listing: &Listing) -> impl Iterator<Item = &RawFile> 
         let as_written = stamp(file).is_some_and(|stamp| file.written_at(stamp));
         as_written && load.is_some_and(|load| file.modified < load)
     })
+}
+
+/// The change files that a load leaves out: those that are [older](older_than_the_load), or before what the user says.
+pub fn left_out(listing: &Listing, changes_from: Option<Stamp>) -> impl Iterator<Item = &RawFile> {
+    let older: BTreeSet<_> = older_than_the_load(listing).map(|file| file.kind).collect();
+    let is_before = move |file: &RawFile| changes_from.is_some() && stamp(file) < changes_from;
+    listing.changes.iter().filter(move |file| older.contains(&file.kind) || is_before(file))
 }
 
 fn changed_load(listing: &Listing, reached: &Reached) -> Result<Option<Next>> {

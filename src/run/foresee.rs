@@ -77,6 +77,7 @@ impl TableRun<'_> {
             let step = match next {
                 Next::Nothing => break,
                 Next::Load { files, complete, after, gone } => {
+                    let before = ahead.as_ref().and_then(|ahead| ahead.position.changes);
                     let old = ahead.take().and_then(|ahead| ahead.opened);
                     if let (Some(gone), Some(old)) = (&gone, &old) {
                         self.note_emptying(gone, old);
@@ -86,7 +87,7 @@ impl TableRun<'_> {
                     let (changes, listed) = (after, listing.newest());
                     let position = Position { load_complete: complete, changes, listed, last, ..reached.position };
                     ahead = Some(Ahead { position, ..reached });
-                    self.note_older(&listing);
+                    self.note_older(&listing, before);
                     step
                 }
                 step => {

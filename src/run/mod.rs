@@ -36,6 +36,7 @@ pub struct Options {
     pub tables: Vec<TableName>,
     pub until: Option<Stamp>,
     pub reload: Vec<TableName>,
+    pub changes_from: Option<Stamp>,
     pub include_late: bool,
     pub load_complete: Vec<TableName>,
     pub accept_load: Vec<TableName>,
@@ -233,6 +234,7 @@ pub fn wishes(job: &Job, options: &Options, name: &TableName) -> Wishes {
     Wishes {
         until: options.until,
         reload: options.reload.contains(name),
+        changes_from: options.changes_from,
         include_late: options.include_late,
         again: BTreeSet::new(),
         load_complete: options.load_complete.contains(name),

@@ -110,7 +110,7 @@ impl TableRun<'_> {
             self.wishes.reload = false;
             self.read(loaded.read.counts);
             self.report.load_files += load_files;
-            self.note_older(listing);
+            self.note_older(listing, old.as_ref().and_then(|old| old.ours.position.changes));
             self.committed(version, position, counts);
             self.note_bad(&bad);
         }

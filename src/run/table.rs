@@ -193,16 +193,26 @@ impl<'a> TableRun<'a> {
         Ok(Some(Opened { table, ours, evolution }))
     }
 
-    pub(super) fn note_older(&mut self, listing: &Listing) {
+    /// What a load leaves out, or may take twice, into a table that has come to `before`.
+    pub(super) fn note_older(&mut self, listing: &Listing, before: Option<Stamp>) {
         let gaps = listing.gaps();
         if !gaps.is_empty() {
             self.report
                 .notes
                 .push(format!("of the full load are missing: {}; their rows are not loaded", gaps.join(", ")));
         }
-        let older = next::older_than_the_load(listing).count();
+        let older = next::left_out(listing, self.wishes.changes_from).count();
         if older > 0 {
             self.report.notes.push(format!("{older} change files are older than the full load and are left out"));
+        }
+        let again = listing.changes.iter().filter(|file| file.kind.stamp() <= before).count();
+        if listing.times_mean_nothing && self.wishes.changes_from.is_none() && before.is_some() && again > 0 {
+            self.report.notes.push(format!(
+                "{again} change files that were merged before are merged over the new load, since nothing tells on a local path \
+                 whether they are older; if the task wrote the load after them, run again with --reload {} --changes-from and \
+                 the stamp of the first change file behind the load",
+                self.name
+            ));
         }
     }
 

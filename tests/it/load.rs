@@ -234,3 +234,24 @@ fn names_of_tables_may_hold_anything() {
         assert_eq!(rows.len(), 2, "{name}: {rows:?}");
     }
 }
+
+#[test]
+fn of_a_reload_on_a_local_path_the_user_says_where_its_changes_begin() {
+    // T-A12: a file of before the new load stays
+    let table = Table::new("shop.rows", &[("id", "int(11) NOT NULL"), ("text", "varchar(50) DEFAULT NULL")]);
+    let site = Site::local();
+    site.declare(&[&table]);
+    site.load(&table, 1, &[row(["1", "one"])]);
+    site.changes(&table, &stamp(0), &[update(["1", "before the load"])]);
+    site.run();
+    site.load(&table, 1, &[row(["1", "as the task loaded it again"])]);
+    let report = site.run_exits(0, &["--reload", "shop.rows"]).1.table(&table);
+    assert!(report["notes"].to_string().contains("--reload shop.rows --changes-from"), "{report:#}");
+    let asked = ["--reload", "shop.rows", "--changes-from", &stamp(1)];
+    let report = site.run_exits(0, &asked).1.table(&table);
+    assert!(report["notes"].to_string().contains("1 change files are older than the full load"), "{report:#}");
+    assert_same(&site.rows(&table), &[row(["1", "as the task loaded it again"])], "without the older file");
+    site.changes(&table, &stamp(1), &[update(["1", "behind the load"])]);
+    site.run();
+    assert_same(&site.rows(&table), &[row(["1", "behind the load"])], "and with the one behind it");
+}
