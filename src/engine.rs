@@ -6,6 +6,7 @@ use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::dms::reading::InFlight;
 use crate::error::Result;
@@ -15,6 +16,9 @@ use crate::storage::Location;
 /// times as much.
 const RAW: usize = 16;
 
+/// Pieces of data files that are rewritten may take this part of the pool: sorts of other tables share it.
+const REWRITING: usize = 2;
+
 /// What sessions share.
 #[derive(Clone)]
 pub struct Engine {
@@ -23,6 +27,7 @@ pub struct Engine {
     changes: Arc<dyn MemoryPool>,
     changes_memory: usize,
     in_flight: InFlight,
+    rewriting: InFlight,
     threads: usize,
     memory: usize,
 }
@@ -38,7 +43,8 @@ impl Engine {
         let changes_memory = changes_memory(memory_limit);
         let changes = Arc::new(GreedyMemoryPool::new(changes_memory));
         let in_flight = InFlight::new(memory_limit / RAW);
-        Ok(Engine { runtime, changes, changes_memory, in_flight, threads, memory: memory_limit / 2 })
+        let rewriting = InFlight::new(memory_limit / 2 / REWRITING);
+        Ok(Engine { runtime, changes, changes_memory, in_flight, rewriting, threads, memory: memory_limit / 2 })
     }
 
     /// Bytes that DataFusion's operators share.
@@ -59,6 +65,14 @@ impl Engine {
     /// For raw files that are fetched before their turn.
     pub fn in_flight(&self) -> &InFlight {
         &self.in_flight
+    }
+
+    /// Waits until there is room for so many bytes of data files that are rewritten, or for as many as there ever may be.
+    pub async fn room(&self, bytes: u64) -> Result<Room> {
+        let permit = self.rewriting.acquire(bytes).await?;
+        let reserved = MemoryConsumer::new("rewriting").register(&self.runtime.memory_pool);
+        reserved.grow(usize::try_from(bytes).unwrap_or(usize::MAX));
+        Ok(Room { _permit: permit, _reserved: reserved })
     }
 
     /// For changes that are held until they are merged; what does not fit is to be spilled.
@@ -98,6 +112,12 @@ impl Engine {
             .with_target_partitions(self.threads)
             .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
     }
+}
+
+/// A share of the memory, until it is dropped.
+pub struct Room {
+    _permit: OwnedSemaphorePermit,
+    _reserved: MemoryReservation,
 }
 
 /// A test may make it small, to see changes spilled without writing many; release builds have no such door.

@@ -26,7 +26,7 @@ use super::content::Content;
 use super::listing::RawFile;
 use super::reading::{Reading, at};
 use crate::error::{At, Error, Result};
-use crate::storage::parquet::{Stretch, footer, span};
+use crate::storage::parquet::{Stretches, footer, span};
 
 /// Up to this size a file is fetched by one request.
 const SMALL: u64 = 8 << 20;
@@ -180,9 +180,9 @@ impl Source {
     }
 
     /// A part of the file, which lies behind all that were asked for before.
-    fn stretch(&mut self, span: Range<u64>) -> io::Result<Stretch> {
+    fn stretch(&mut self, span: Range<u64>) -> io::Result<Stretches> {
         match self {
-            Source::Whole(bytes) => Ok(Stretch { start: 0, bytes: bytes.clone() }),
+            Source::Whole(bytes) => Ok(Stretches::one(0, bytes.clone())),
             Source::Passing { content, at } => {
                 let Some(between) = span.start.checked_sub(*at) else {
                     return Err(io::Error::other("its row groups do not stand one behind the other"));
@@ -191,7 +191,7 @@ impl Source {
                 let mut bytes = vec![];
                 content.take(span.end - span.start).read_to_end(&mut bytes)?;
                 *at = span.end;
-                Ok(Stretch { start: span.start, bytes: bytes.into() })
+                Ok(Stretches::one(span.start, bytes.into()))
             }
         }
     }

@@ -364,7 +364,7 @@ impl InFlight {
         InFlight { bytes, permits: Arc::new(Semaphore::new(bytes)) }
     }
 
-    async fn acquire(&self, bytes: u64) -> Result<OwnedSemaphorePermit> {
+    pub async fn acquire(&self, bytes: u64) -> Result<OwnedSemaphorePermit> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes as u32);
         Arc::clone(&self.permits).acquire_many_owned(bytes).await.map_err(Error::definite)
     }

@@ -69,7 +69,7 @@ async fn together(
 /// What is left of one file, in its order: by row groups, or row by row where its columns are others.
 async fn without(engine: &Engine, table: &Table, layout: &Layout, file: usize, located: &Rows) -> Result<Vec<Add>> {
     let dead = row_groups::dead(table, file, &located[&file]).await?;
-    if let Some(adds) = row_groups::without(table, layout, file, &dead).await? {
+    if let Some(adds) = row_groups::without(engine, table, layout, file, &dead).await? {
         return Ok(adds);
     }
     let kept = Scan::new(table, vec![file]).await?.without(located);

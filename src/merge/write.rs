@@ -38,7 +38,7 @@ use crate::lake::table::Table;
 /// A file is closed when it has about this many bytes.
 const FILE_BYTES: usize = 128 << 20;
 /// Rows of a row group: small enough that a point look-up or a copied row group is cheap.
-const ROW_GROUP_ROWS: usize = 128 * 1024;
+pub const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// A dictionary of more bytes is given up for the rest of its row group: a column of so many values gains nothing by it.
 pub const DICTIONARY_BYTES: usize = 256 << 10;
 

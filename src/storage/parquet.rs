@@ -44,28 +44,43 @@ pub fn span(group: &RowGroupMetaData) -> Range<u64> {
     start.min(end)..end
 }
 
-/// A stretch of a file under the file's own offsets.
+/// Stretches of a file under the file's own offsets, which a reader takes for all of it.
 #[derive(Clone)]
-pub struct Stretch {
-    pub start: u64,
-    pub bytes: Bytes,
-}
+pub struct Stretches(Vec<(u64, Bytes)>);
 
-impl Stretch {
+impl Stretches {
+    /// `bytes` from the offset `start` on.
+    pub fn one(start: u64, bytes: Bytes) -> Stretches {
+        Stretches(vec![(start, bytes)])
+    }
+
+    /// Fetches `ranges` of the file at `path`.
+    pub async fn fetch(store: &dyn ObjectStore, path: &Path, ranges: &[Range<u64>]) -> object_store::Result<Stretches> {
+        let bytes = store.get_ranges(path, ranges).await?;
+        let mut stretches: Vec<_> = ranges.iter().map(|range| range.start).zip(bytes).collect();
+        stretches.sort_unstable_by_key(|(start, _)| *start);
+        Ok(Stretches(stretches))
+    }
+
+    /// What was fetched from `offset` on.
     fn from(&self, offset: u64) -> Result<Bytes, ParquetError> {
-        let at = offset.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
-        let at = at.filter(|at| *at <= self.bytes.len());
-        at.map(|at| self.bytes.slice(at..)).ok_or_else(|| ParquetError::EOF(format!("offset {offset} was not fetched")))
+        let after = self.0.partition_point(|(start, _)| *start <= offset);
+        let stretch = after.checked_sub(1).map(|last| &self.0[last]);
+        let from = stretch.and_then(|(start, bytes)| {
+            let at = usize::try_from(offset - start).ok().filter(|at| *at <= bytes.len())?;
+            Some(bytes.slice(at..))
+        });
+        from.ok_or_else(|| ParquetError::EOF(format!("offset {offset} was not fetched")))
     }
 }
 
-impl Length for Stretch {
+impl Length for Stretches {
     fn len(&self) -> u64 {
-        self.start + self.bytes.len() as u64
+        self.0.last().map_or(0, |(start, bytes)| start + bytes.len() as u64)
     }
 }
 
-impl ChunkReader for Stretch {
+impl ChunkReader for Stretches {
     type T = bytes::buf::Reader<Bytes>;
 
     fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {

@@ -1,0 +1,362 @@
+//! Pieces of a data file: a row group as it is encoded, or some rows of one without the dead, encoded again in the
+//! encodings that they had, and with Bloom filters if they had any.
+
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::sync::Arc;
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use deltalake::parquet::arrow::ArrowSchemaConverter;
+use deltalake::parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
+use deltalake::parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
+use deltalake::parquet::basic::Encoding;
+use deltalake::parquet::bloom_filter::Sbbf;
+use deltalake::parquet::file::metadata::{
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
+};
+use deltalake::parquet::file::page_index::offset_index::OffsetIndexMetaData;
+use deltalake::parquet::file::properties::WriterProperties;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use roaring::RoaringTreemap;
+
+use super::bloom;
+use super::write::{self, ROW_GROUP_ROWS};
+use crate::engine::{Engine, Room};
+use crate::error::Result;
+use crate::lake::scan;
+use crate::storage::parquet::{Stretches, footer, span};
+
+/// Rows decoded and encoded at a time.
+const BATCH: usize = 8192;
+
+/// What becomes a row group of the new file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Piece {
+    /// A row group as it is.
+    Copy { group: usize },
+    /// Some rows of a row group.
+    Encode(Rows),
+}
+
+/// Rows of a row group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    group: usize,
+    /// As numbers of the group.
+    range: Range<u64>,
+    /// Those that are dead, as numbers within the range.
+    dead: RoaringTreemap,
+}
+
+impl Rows {
+    fn count(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    /// The living rows, of all those of the group.
+    fn living(&self) -> RowSelection {
+        let before = RowSelector::skip(usize::try_from(self.range.start).unwrap_or(usize::MAX));
+        let living: Vec<RowSelector> = scan::all_but(&self.dead, self.count()).into();
+        std::iter::once(before).chain(living).collect::<Vec<_>>().into()
+    }
+}
+
+/// A piece as it goes into the new file.
+pub enum Chunks {
+    Copied { group: usize, bytes: Stretches, filters: Vec<Option<Sbbf>> },
+    Encoded(Vec<ArrowColumnChunk>),
+}
+
+/// The file that pieces are taken of.
+pub struct Source {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    pub footer: Arc<ParquetMetaData>,
+    reading: ArrowReaderMetadata,
+    schema: SchemaRef,
+}
+
+impl Source {
+    /// Opens the file at `path`, of so many bytes. `None` for a file of other columns than those of `schema`, which a
+    /// new file would have.
+    pub async fn open(store: Arc<dyn ObjectStore>, path: Path, size: u64, schema: SchemaRef) -> Result<Option<Source>> {
+        let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
+        let footer = Arc::new(footer(reader, store.as_ref(), &path, size).await?);
+        if !same_columns(&footer, &schema)? {
+            return Ok(None);
+        }
+        let reading = ArrowReaderMetadata::try_new(Arc::clone(&footer), ArrowReaderOptions::new())?;
+        Ok(Some(Source { store, path, footer, reading, schema }))
+    }
+
+    /// How a file is written that takes this one's place.
+    pub fn properties(&self) -> WriterProperties {
+        let mut properties = write::properties();
+        for column in self.footer.row_groups().first().map_or(&[][..], |group| group.columns()) {
+            properties =
+                properties.set_column_dictionary_enabled(column.column_path().clone(), has_good_dictionary(column));
+            if column.bloom_filter_offset().is_some() {
+                properties = bloom::with_filters(properties, column.column_path().clone());
+            }
+        }
+        properties.build()
+    }
+
+    /// The pieces in which rows live, if `dead` are dead: row groups of which none is dead, and of the others as many
+    /// rows as a new row group may have, as far as the file says where their pages are.
+    pub fn pieces(&self, dead: &RoaringTreemap) -> Vec<Piece> {
+        let (mut pieces, mut first, mut dead) = (vec![], 0, dead.iter().peekable());
+        for (number, group) in self.footer.row_groups().iter().enumerate() {
+            let rows = u64::try_from(group.num_rows()).unwrap_or_default();
+            let mut of_group = vec![];
+            while let Some(row) = dead.next_if(|row| *row < first + rows) {
+                of_group.push(row - first);
+            }
+            first += rows;
+            if of_group.is_empty() {
+                pieces.push(Piece::Copy { group: number });
+                continue;
+            }
+            let mut of_group = of_group.into_iter().peekable();
+            for range in self.parts(number, rows) {
+                let dead = std::iter::from_fn(|| of_group.next_if(|row| *row < range.end));
+                let dead: RoaringTreemap = dead.map(|row| row - range.start).collect();
+                let rows = Rows { group: number, range, dead };
+                if rows.dead.len() < rows.count() {
+                    pieces.push(Piece::Encode(rows));
+                }
+            }
+        }
+        pieces
+    }
+
+    /// Fetches a piece, and encodes its living rows if it is none that is copied. It has its room of the memory until
+    /// both are dropped.
+    pub async fn chunks(
+        &self,
+        engine: &Engine,
+        encoders: Arc<ArrowRowGroupWriterFactory>,
+        piece: Piece,
+    ) -> Result<(Chunks, Room)> {
+        match piece {
+            Piece::Copy { group } => {
+                let span = span(self.footer.row_group(group));
+                let room = engine.room(span.end - span.start).await?;
+                let bytes = Stretches::fetch(self.store.as_ref(), &self.path, &[span]).await?;
+                Ok((Chunks::Copied { group, bytes, filters: self.filters(group).await? }, room))
+            }
+            Piece::Encode(rows) => {
+                let ranges = self.ranges(&rows);
+                let room = engine.room(self.bytes(&rows, &ranges)).await?;
+                let bytes = Stretches::fetch(self.store.as_ref(), &self.path, &ranges).await?;
+                let (reading, schema) = (self.reading.clone(), Arc::clone(&self.schema));
+                let encoded = tokio::spawn(async move { encode(reading, &encoders, schema, &rows, bytes).await });
+                Ok((Chunks::Encoded(encoded.await??), room))
+            }
+        }
+    }
+
+    /// About how much memory it takes to encode `rows` of `ranges` again: what is encoded takes as much as what was
+    /// fetched, and what is unpacked in between no more than all of it.
+    fn bytes(&self, rows: &Rows, ranges: &[Range<u64>]) -> u64 {
+        let group = self.footer.row_group(rows.group);
+        let fetched: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        let unpacked = u64::try_from(group.total_byte_size()).unwrap_or_default();
+        let all = u64::try_from(group.num_rows()).unwrap_or_default().max(1);
+        fetched + (u128::from(unpacked) * u128::from(rows.count()) / u128::from(all)) as u64
+    }
+
+    /// The `rows` rows of a row group in parts that a new row group may have; uncut where the file does not say where
+    /// its pages are. They are cut where the fewest bytes of pages are to be unpacked for two parts.
+    fn parts(&self, group: usize, rows: u64) -> Vec<Range<u64>> {
+        let Some(places) = self.places(group) else { return std::iter::once(0..rows).collect() };
+        let pages: Vec<Vec<_>> = places
+            .iter()
+            .map(|column| column.page_locations().iter())
+            .map(|pages| pages.map(|page| (page.first_row_index as u64, page.compressed_page_size)).collect())
+            .collect();
+        let in_two = |row: u64| -> i64 {
+            let page =
+                |pages: &Vec<(u64, i32)>| pages[..pages.partition_point(|(first, _)| *first <= row)].last().copied();
+            pages.iter().filter_map(page).filter(|(first, _)| *first < row).map(|(_, size)| i64::from(size)).sum()
+        };
+        let most = ROW_GROUP_ROWS as u64;
+        let (mut parts, mut start) = (vec![], 0);
+        while rows - start > most {
+            let between = pages.iter().flatten().map(|(first, _)| *first);
+            let between = between.filter(|row| (start + most / 2..=start + most).contains(row));
+            let end = between.min_by_key(|row| (in_two(*row), Reverse(*row))).unwrap_or(start + most);
+            parts.push(start..end);
+            start = end;
+        }
+        parts.push(start..rows);
+        parts
+    }
+
+    /// Where the pages of a row group are.
+    fn places(&self, group: usize) -> Option<&[OffsetIndexMetaData]> {
+        let places = self.footer.offset_index()?.get(group)?;
+        places.iter().all(|column| !column.page_locations().is_empty()).then_some(places)
+    }
+
+    /// The bytes that hold `rows`: of each column its pages and the dictionary, or the whole row group.
+    fn ranges(&self, rows: &Rows) -> Vec<Range<u64>> {
+        let group = self.footer.row_group(rows.group);
+        let all = u64::try_from(group.num_rows()).unwrap_or_default();
+        let Some(places) = self.places(rows.group).filter(|_| rows.count() < all) else { return vec![span(group)] };
+        let mut ranges = vec![];
+        for (column, places) in group.columns().iter().zip(places) {
+            let (start, length) = column.byte_range();
+            let pages = places.page_locations();
+            let offset = |page: usize| pages.get(page).map_or(start + length, |page| page.offset as u64);
+            if offset(0) > start {
+                ranges.push(start..offset(0));
+            }
+            let first = pages.partition_point(|page| page.first_row_index as u64 <= rows.range.start).saturating_sub(1);
+            let after = pages.partition_point(|page| (page.first_row_index as u64) < rows.range.end);
+            ranges.push(offset(first)..offset(after));
+        }
+        ranges
+    }
+
+    /// The Bloom filters of a row group, by column; those of unknown length are given up.
+    async fn filters(&self, group: usize) -> Result<Vec<Option<Sbbf>>> {
+        let mut filters = vec![];
+        for column in self.footer.row_group(group).columns() {
+            let place = column.bloom_filter_offset().zip(column.bloom_filter_length());
+            let place = place.and_then(|(at, length)| Some((u64::try_from(at).ok()?, u64::try_from(length).ok()?)));
+            filters.push(match place {
+                Some((at, length)) => {
+                    let bytes = self.store.get_range(&self.path, at..at + length).await?;
+                    Some(Sbbf::from_bytes(&bytes)?)
+                }
+                None => None,
+            });
+        }
+        Ok(filters)
+    }
+}
+
+/// True if the file's columns are just those that a new file would have, so that encoded chunks fit.
+fn same_columns(footer: &ParquetMetaData, schema: &SchemaRef) -> Result<bool> {
+    let new = ArrowSchemaConverter::new().convert(schema)?;
+    let old = footer.file_metadata().schema_descr();
+    Ok(old.num_columns() == new.num_columns() && old.columns().iter().zip(new.columns()).all(|(old, new)| old == new))
+}
+
+/// True for a column whose values repeat: all its pages use the dictionary, and the dictionary is small.
+fn has_good_dictionary(column: &ColumnChunkMetaData) -> bool {
+    let Some(at) = column.dictionary_page_offset() else { return false };
+    let bytes = column.data_page_offset() - at;
+    let everywhere = column.page_encoding_stats_mask().is_none_or(|mask| mask.is_only(Encoding::RLE_DICTIONARY));
+    everywhere && usize::try_from(bytes).is_ok_and(|bytes| bytes < write::DICTIONARY_BYTES)
+}
+
+/// The living ones of `rows` as the column chunks of a row group. It runs where all tasks do, so that no more of them are
+/// at work than there are cores.
+async fn encode(
+    reading: ArrowReaderMetadata,
+    encoders: &ArrowRowGroupWriterFactory,
+    schema: SchemaRef,
+    rows: &Rows,
+    bytes: Stretches,
+) -> Result<Vec<ArrowColumnChunk>> {
+    let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, reading)
+        .with_batch_size(BATCH)
+        .with_row_groups(vec![rows.group])
+        .with_row_selection(rows.living())
+        .build()?;
+    let mut columns = encoders.create_column_writers(0)?;
+    for batch in batches {
+        let batch = RecordBatch::try_new(Arc::clone(&schema), batch?.columns().to_vec())?;
+        let leaves = schema.fields().iter().zip(batch.columns());
+        for ((field, values), column) in leaves.zip(&mut columns) {
+            for leaf in compute_leaves(field, values)? {
+                column.write(&leaf)?;
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(columns.into_iter().map(|column| column.close()).collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
+    use datafusion::arrow::datatypes::Int64Type;
+    use deltalake::parquet::arrow::ArrowWriter;
+    use object_store::PutPayload;
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    /// Two row groups of 300,000 rows, with pages of another length in each column.
+    async fn source() -> Source {
+        let rows = 600_000;
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+        let texts = (0..rows).map(|row| format!("{row} {}", "x".repeat(row as usize % 50)));
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+        let batch = RecordBatch::try_from_iter_with_nullable([("n", numbers, true), ("t", texts, true)]).unwrap();
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(300_000));
+        let properties = properties.set_data_page_size_limit(100_000).build();
+        let mut writer = ArrowWriter::try_new(vec![], batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        let bytes = writer.into_inner().unwrap();
+        let (store, size): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), bytes.len() as u64);
+        let path = Path::from("file.parquet");
+        store.put(&path, PutPayload::from(bytes)).await.unwrap();
+        Source::open(store, path, size, batch.schema()).await.unwrap().unwrap()
+    }
+
+    /// The numbers of the rows that are read for `rows`.
+    async fn read(source: &Source, rows: &Rows) -> Vec<i64> {
+        let bytes = Stretches::fetch(source.store.as_ref(), &source.path, &source.ranges(rows)).await.unwrap();
+        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, source.reading.clone())
+            .with_row_groups(vec![rows.group])
+            .with_row_selection(rows.living())
+            .build()
+            .unwrap();
+        let mut numbers = vec![];
+        for batch in batches {
+            let batch = batch.unwrap();
+            let texts = batch.column(1).as_string::<i32>();
+            for (number, text) in batch.column(0).as_primitive::<Int64Type>().values().iter().zip(texts) {
+                assert!(text.unwrap().starts_with(&format!("{number} ")));
+                numbers.push(*number);
+            }
+        }
+        numbers
+    }
+
+    #[tokio::test]
+    async fn every_living_row_is_in_one_piece() {
+        let source = source().await;
+        let dead: RoaringTreemap = [0, 1, 99_999, 131_071, 131_072, 299_999].into();
+        let pieces = source.pieces(&dead);
+        let mut living = vec![];
+        for piece in &pieces[..pieces.len() - 1] {
+            let Piece::Encode(rows) = piece else { panic!("{piece:?}") };
+            assert!(rows.count() <= ROW_GROUP_ROWS as u64);
+            let fetched: u64 = source.ranges(rows).iter().map(|range| range.end - range.start).sum();
+            assert!(fetched < span(source.footer.row_group(0)).end * 2 / 3, "{fetched} bytes for {rows:?}");
+            living.extend(read(&source, rows).await);
+        }
+        assert!((4..=6).contains(&pieces.len()), "{} pieces", pieces.len());
+        assert_eq!(pieces.last(), Some(&Piece::Copy { group: 1 }));
+        assert!(living.into_iter().eq((0..300_000).filter(|row| !dead.contains(*row as u64))));
+    }
+
+    #[tokio::test]
+    async fn a_piece_without_a_living_row_is_none() {
+        let source = source().await;
+        let dead: RoaringTreemap = (0..300_000).collect();
+        assert_eq!(source.pieces(&dead), [Piece::Copy { group: 1 }]);
+        let dead = (5..600_000).collect();
+        let [Piece::Encode(rows)] = &source.pieces(&dead)[..] else { panic!("more than one piece") };
+        assert_eq!(read(&source, rows).await, [0, 1, 2, 3, 4]);
+    }
+}
