@@ -314,10 +314,11 @@ impl Reading {
         kind == FileKind::Changes || self.metadata.contains(&MetadataColumn::CommitTs)
     }
 
-    /// How many pieces of the CSV file `file` are read at once: as many as it has and there is memory for.
+    /// How many pieces of the CSV file `file` are read at once: as many as it has, and as are in flight by right where
+    /// every thread has a table to read.
     pub(super) fn pieces_at_once(&self, file: &RawFile) -> usize {
         let of_file = usize::try_from(unpacked(file)).unwrap_or(usize::MAX) / PIECE;
-        self.threads.min(of_file).min(self.in_flight.bytes / PIECE)
+        self.threads.min(of_file).min(self.in_flight.bytes / self.threads.max(1) / PIECE)
     }
 
     fn with_metadata(&self, file: &RawFile, rows: &Rows) -> Result<RecordBatch> {
