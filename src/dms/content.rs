@@ -119,3 +119,51 @@ impl Read for Fetched {
         Ok(taken.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lakemerge_source::dms::names::FileName;
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    fn file(size: usize) -> RawFile {
+        RawFile {
+            name: "LOAD00000001.csv".into(),
+            kind: FileName::parse("LOAD00000001.csv").unwrap(),
+            path: "s/t/LOAD00000001.csv".into(),
+            shown: "s/t/LOAD00000001.csv".into(),
+            size: size as u64,
+            modified: 0,
+            tag: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_of_any_size_comes_whole() {
+        for size in [0, 1, STRETCH as usize, STRETCH as usize + 1, 4 * STRETCH as usize - 1] {
+            let bytes: Bytes = (0..size).map(|i| (i / 7) as u8).collect();
+            let (store, file): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), file(size));
+            store.put(&file.path, bytes.clone().into()).await.unwrap();
+            let (mut content, digest) = Fetched::start(Arc::clone(&store), &file);
+            let read = move || {
+                let mut read = vec![];
+                content.read_to_end(&mut read).map(|_| read)
+            };
+            let read = tokio::task::spawn_blocking(read).await.unwrap().unwrap();
+            assert!(read == bytes, "{size} bytes");
+            assert_eq!(digest.hash(), hash(store.as_ref(), &file).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_again_meanwhile_is_not_read_on() {
+        let (store, file): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), file(8 * STRETCH as usize));
+        store.put(&file.path, vec![1; file.size as usize].into()).await.unwrap();
+        let mut stretches = stretches(Arc::clone(&store), &file);
+        assert!(stretches.next().await.unwrap().is_ok());
+        store.put(&file.path, vec![2; file.size as usize].into()).await.unwrap();
+        let read: object_store::Result<Vec<Bytes>> = stretches.try_collect().await;
+        assert!(matches!(read, Err(object_store::Error::Precondition { .. })));
+    }
+}

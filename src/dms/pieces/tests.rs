@@ -2,14 +2,22 @@
 
 use std::io::ErrorKind;
 
-use lakemerge_source::dms::names::FileKind;
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::Int32Type;
+use futures::TryStreamExt;
+use lakemerge_source::dms::names::{FileKind, FileName};
 use lakemerge_source::dms::shape::Shape;
 use lakemerge_source::schema::{Column, DatetimeAs, TableSchema};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::dms::listing::RawFile;
+use crate::dms::reading::{Apart, InFlight, LoadRead, Reading};
 
 /// A file, and how it is read.
 #[derive(Debug, Clone)]
@@ -184,5 +192,57 @@ proptest! {
     #[test]
     fn pieces_come_to_what_one_reader_gives(case in any_case(), size in 1usize..120, at_once in 1usize..4) {
         prop_assert_eq!(case.in_pieces(size, at_once), case.by_one_reader());
+    }
+}
+
+/// A file that is fetched whole where `in_flight` is twice its size, and streams in otherwise.
+async fn changes(content: &str, in_flight: usize, threads: usize) -> (String, LoadRead) {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let (path, name) = (Path::from("raw/20240101-000000000.csv"), "20240101-000000000.csv");
+    store.put(&path, content.to_string().into()).await.unwrap();
+    let (kind, shown, size) = (FileName::parse(name).unwrap(), path.to_string(), content.len() as u64);
+    let file = RawFile { name: name.into(), kind, path, shown, size, modified: 0, tag: String::new() };
+    let column =
+        |name: &str, sql_type: &str| Column { name: name.into(), sql_type: sql_type.parse().unwrap(), nullable: false };
+    let columns = vec![column("id", "INT"), column("text", "TEXT")];
+    let reading = Reading {
+        table: TableName::new("s", "t"),
+        store,
+        in_flight: InFlight::new(in_flight),
+        threads,
+        settings: Arc::default(),
+        shape: Arc::new(Shape::of(TableSchema { columns, primary_key: vec!["id".into()] })),
+        datetime: DatetimeAs::default(),
+        key: Arc::new([0]),
+        metadata: Arc::new([]),
+        others: Arc::default(),
+        apart: Some(Apart::default()),
+    };
+    let mut incoming = reading.changes(vec![file]);
+    let rows: Vec<_> = incoming.rows().try_collect().await.unwrap();
+    let mut told = format!("{:?}", reading.bad());
+    for rows in rows {
+        let ids = rows.columns.column(0).as_primitive::<Int32Type>();
+        for (row, id) in ids.values().iter().enumerate() {
+            told.push_str(&format!("{} {:?} {id}\n", rows.record(row), rows.operations[row]));
+        }
+    }
+    (told, incoming.read())
+}
+
+#[tokio::test]
+async fn a_large_change_file_is_the_same_on_any_number_of_threads() {
+    let text = "a line\n".repeat(900);
+    let record = |id: u32| match id % 100 {
+        99 => format!("U,{id}x,\"{text}\"\n"),
+        _ => format!("I,{id},\"{text}\"\n"),
+    };
+    let content: String = (0..2500).map(record).collect();
+    let expected = changes(&content, 1 << 30, 1).await;
+    assert_eq!(expected.1.counts.records, 2475);
+    for in_flight in [1 << 30, 6 * PIECE] {
+        let (told, read) = changes(&content, in_flight, 3).await;
+        assert!(told == expected.0, "{in_flight} bytes in flight");
+        assert_eq!((read.counts, read.progress), (expected.1.counts, expected.1.progress.clone()));
     }
 }
