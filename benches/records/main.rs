@@ -2,7 +2,7 @@
 //! against arrow-csv reading the same file into the same types.
 //!
 //! The file is uncompressed, of about 500 MB (`--megabytes N`), and in memory for both sides. It comes as two halves,
-//! one for each of two threads: lakemerge cuts a file on one thread, and several files at once. Netting is that of a
+//! one for each of two threads, as lakemerge cuts several files, or pieces of one, at once. Netting is that of a
 //! run ([`lakemerge::merge::net`]): it says which change of each key stays and in which order, and leaves the rows where
 //! they were read. Every key comes once, which leaves the most to it.
 

@@ -4,16 +4,20 @@ use std::io::{Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::stream::{BoxStream, iter, once};
 use futures::{StreamExt, TryStreamExt};
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::listing::RawFile;
 use crate::error::{Error, Result};
 
-/// Chunks of one file on their way to the worker thread.
-const CHUNKS: usize = 8;
+/// Bytes of a file that one request asks for. A file that comes as one stream comes in chunks of a few KB, of which each
+/// wakes threads up, and no faster than one connection is.
+const STRETCH: u64 = 4 << 20;
+/// Stretches of one file that are asked for at once, beside one that waits for the worker thread.
+const REQUESTS: usize = 2;
 
 /// The bytes of a file, to be read from its beginning.
 pub enum Content {
@@ -63,18 +67,12 @@ impl RunningDigest {
 
 impl Fetched {
     pub fn start(store: Arc<dyn ObjectStore>, file: &RawFile) -> (Fetched, RunningDigest) {
-        let (sender, chunks) = mpsc::channel(CHUNKS);
-        let path = file.path.clone();
+        let (sender, chunks) = mpsc::channel(1);
+        let mut stretches = stretches(store, file);
         tokio::runtime::Handle::current().spawn(async move {
-            let mut content = match store.get(&path).await {
-                Ok(object) => object.into_stream(),
-                Err(error) => {
-                    let _ = sender.send(Err(error.into())).await;
-                    return;
-                }
-            };
-            while let Some(chunk) = content.next().await {
-                if sender.send(chunk.map_err(Error::from)).await.is_err() {
+            while let Some(stretch) = stretches.next().await {
+                let failed = stretch.is_err();
+                if sender.send(stretch.map_err(Error::from)).await.is_err() || failed {
                     return;
                 }
             }
@@ -82,6 +80,29 @@ impl Fetched {
         let digest = Arc::new(Mutex::new(Sha256::new()));
         (Fetched { chunks, chunk: Bytes::new(), digest: Arc::clone(&digest) }, RunningDigest(digest))
     }
+}
+
+/// The bytes of `file`, all of one version of it.
+fn stretches(store: Arc<dyn ObjectStore>, file: &RawFile) -> BoxStream<'static, object_store::Result<Bytes>> {
+    let (path, is_small) = (file.path.clone(), file.size <= STRETCH);
+    let stretches = async move {
+        if is_small {
+            return Ok::<_, object_store::Error>(once(store.get(&path).await?.bytes()).boxed());
+        }
+        let stretch = |start: u64, if_match: Option<String>| {
+            let range = Some(GetRange::Bounded(start..start + STRETCH));
+            let options = GetOptions { range, if_match, ..GetOptions::default() };
+            let (store, path) = (Arc::clone(&store), path.clone());
+            async move { store.get_opts(&path, options).await }
+        };
+        let first = stretch(0, None).await?;
+        let (size, tag) = (first.meta.size, first.meta.e_tag.clone());
+        let others: Vec<_> =
+            (STRETCH..size).step_by(STRETCH as usize).map(|start| stretch(start, tag.clone())).collect();
+        let others = iter(others).map(|stretch| async { stretch.await?.bytes().await });
+        Ok(once(first.bytes()).chain(others.buffered(REQUESTS)).boxed())
+    };
+    once(stretches).try_flatten().boxed()
 }
 
 impl Read for Fetched {
@@ -96,5 +117,53 @@ impl Read for Fetched {
         let taken = self.chunk.split_to(self.chunk.len().min(buffer.len()));
         buffer[..taken.len()].copy_from_slice(&taken);
         Ok(taken.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lakemerge_source::dms::names::FileName;
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    fn file(size: usize) -> RawFile {
+        RawFile {
+            name: "LOAD00000001.csv".into(),
+            kind: FileName::parse("LOAD00000001.csv").unwrap(),
+            path: "s/t/LOAD00000001.csv".into(),
+            shown: "s/t/LOAD00000001.csv".into(),
+            size: size as u64,
+            modified: 0,
+            tag: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_of_any_size_comes_whole() {
+        for size in [0, 1, STRETCH as usize, STRETCH as usize + 1, 4 * STRETCH as usize - 1] {
+            let bytes: Bytes = (0..size).map(|i| (i / 7) as u8).collect();
+            let (store, file): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), file(size));
+            store.put(&file.path, bytes.clone().into()).await.unwrap();
+            let (mut content, digest) = Fetched::start(Arc::clone(&store), &file);
+            let read = move || {
+                let mut read = vec![];
+                content.read_to_end(&mut read).map(|_| read)
+            };
+            let read = tokio::task::spawn_blocking(read).await.unwrap().unwrap();
+            assert!(read == bytes, "{size} bytes");
+            assert_eq!(digest.hash(), hash(store.as_ref(), &file).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_again_meanwhile_is_not_read_on() {
+        let (store, file): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), file(8 * STRETCH as usize));
+        store.put(&file.path, vec![1; file.size as usize].into()).await.unwrap();
+        let mut stretches = stretches(Arc::clone(&store), &file);
+        assert!(stretches.next().await.unwrap().is_ok());
+        store.put(&file.path, vec![2; file.size as usize].into()).await.unwrap();
+        let read: object_store::Result<Vec<Bytes>> = stretches.try_collect().await;
+        assert!(matches!(read, Err(object_store::Error::Precondition { .. })));
     }
 }

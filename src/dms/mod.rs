@@ -7,6 +7,7 @@ pub mod metadata;
 pub mod next;
 pub mod content;
 pub mod parquet;
+mod pieces;
 mod rows;
 pub mod progress;
 pub mod reading;

@@ -22,6 +22,7 @@ use super::changes::ChangeRows;
 use super::content::{Content, Fetched};
 use super::listing::RawFile;
 use super::metadata::MetadataColumn;
+use super::pieces::PIECE;
 use super::progress::Progress;
 use super::rows::RowReader;
 use crate::error::{Error, Result};
@@ -44,6 +45,8 @@ pub struct Reading {
     pub table: TableName,
     pub store: Arc<dyn ObjectStore>,
     pub in_flight: InFlight,
+    /// Pieces of work that are worth doing at once.
+    pub threads: usize,
     pub settings: Arc<S3Settings>,
     pub shape: Arc<Shape>,
     pub datetime: DatetimeAs,
@@ -167,8 +170,7 @@ impl Reading {
     }
 
     async fn fetched(self, file: RawFile) -> Result<FileRows> {
-        let is_packed = file.name.ends_with(".gz") || file.format() == DataFormat::Parquet;
-        let bytes = if is_packed { file.size * UNPACKED } else { file.size };
+        let bytes = unpacked(&file);
         if bytes >= self.in_flight.bytes as u64 / 2 {
             return Ok(FileRows::ToCome(file));
         }
@@ -232,7 +234,7 @@ impl Reading {
             })?;
         }
         self.set_apart(file, reader.take_bad())?;
-        self.others.lock().unwrap_or_else(PoisonError::into_inner).extend(reader.other_tables().cloned());
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).extend(reader.other_tables());
         counts.records = records;
         Ok((counts, progress))
     }
@@ -312,6 +314,13 @@ impl Reading {
         kind == FileKind::Changes || self.metadata.contains(&MetadataColumn::CommitTs)
     }
 
+    /// How many pieces of the CSV file `file` are read at once: as many as it has, and as are in flight by right where
+    /// every thread has a table to read.
+    pub(super) fn pieces_at_once(&self, file: &RawFile) -> usize {
+        let of_file = usize::try_from(unpacked(file)).unwrap_or(usize::MAX) / PIECE;
+        self.threads.min(of_file).min(self.in_flight.bytes / self.threads.max(1) / PIECE)
+    }
+
     fn with_metadata(&self, file: &RawFile, rows: &Rows) -> Result<RecordBatch> {
         if self.metadata.is_empty() {
             return Ok(rows.columns.clone());
@@ -345,6 +354,12 @@ pub(super) fn at(file: &RawFile, error: RecordError) -> Error {
         other => Error::definite(other),
     }
     .at(&file.shown)
+}
+
+/// How many bytes `file` has when it is unpacked, roughly.
+fn unpacked(file: &RawFile) -> u64 {
+    let is_packed = file.name.ends_with(".gz") || file.format() == DataFormat::Parquet;
+    if is_packed { file.size * UNPACKED } else { file.size }
 }
 
 fn in_turn<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {

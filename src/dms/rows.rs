@@ -1,6 +1,6 @@
 //! The rows of one raw file, whatever its format.
 
-use std::io::Read;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lakemerge_source::dms::names::{DataFormat, FileKind, decompress};
@@ -10,11 +10,13 @@ use lakemerge_source::name::TableName;
 use super::content::Content;
 use super::listing::RawFile;
 use super::parquet::ParquetRows;
+use super::pieces::{Input, MakeReader, PIECE, Pieces};
 use super::reading::Reading;
 
 /// Gives the rows of a file, from its beginning to its end.
 pub enum RowReader {
-    Csv(Box<RecordReader<Box<dyn Read + Send>>>),
+    Csv(Box<RecordReader<Input>>),
+    Pieces(Box<Pieces>),
     Parquet(Box<ParquetRows>),
 }
 
@@ -24,16 +26,17 @@ impl RowReader {
     /// # Errors
     /// If a Parquet file tells no columns, or none that are the table's.
     pub fn new(reading: &Reading, file: &RawFile, kind: FileKind, content: Content) -> Result<RowReader, RecordError> {
-        let Reading { settings, shape, key, datetime, .. } = reading;
         if file.format() == DataFormat::Parquet {
             return Ok(RowReader::Parquet(Box::new(ParquetRows::new(reading, file, kind, content)?)));
         }
         let content = decompress(&file.name, content);
-        let reader = RecordReader::new(content, settings, kind, Arc::clone(shape), *datetime).with_key(key, *datetime);
-        let reader = if file.holds_all_tables() { reader.of_all_tables(&reading.table) } else { reader };
-        let reader = if reading.apart.is_some() { reader.setting_bad_apart() } else { reader };
-        let reader = if reading.reads_commit_times(kind) { reader.with_commit_times() } else { reader };
-        Ok(RowReader::Csv(Box::new(reader)))
+        let make_reader = make_reader(reading, file, kind);
+        let at_once = reading.pieces_at_once(file);
+        if at_once > 1 {
+            let settings = Arc::clone(&reading.settings);
+            return Ok(RowReader::Pieces(Box::new(Pieces::new(content, make_reader, settings, PIECE, at_once))));
+        }
+        Ok(RowReader::Csv(Box::new(make_reader(content))))
     }
 
     /// The next rows, at most `max_rows` of them; `None` at the end of the file.
@@ -44,6 +47,7 @@ impl RowReader {
     pub fn next(&mut self, max_rows: usize) -> Result<Option<Rows>, RecordError> {
         match self {
             RowReader::Csv(records) => records.next(max_rows),
+            RowReader::Pieces(pieces) => pieces.next(max_rows),
             RowReader::Parquet(rows) => rows.next(max_rows),
         }
     }
@@ -52,6 +56,7 @@ impl RowReader {
     pub fn take_bad(&mut self) -> Vec<BadRecord> {
         match self {
             RowReader::Csv(records) => records.take_bad(),
+            RowReader::Pieces(pieces) => pieces.take_bad(),
             RowReader::Parquet(rows) => rows.take_bad(),
         }
     }
@@ -60,16 +65,29 @@ impl RowReader {
     pub fn records(&self) -> u64 {
         match self {
             RowReader::Csv(records) => records.records(),
+            RowReader::Pieces(pieces) => pieces.records(),
             RowReader::Parquet(rows) => rows.records(),
         }
     }
 
     /// The tables whose records were passed over so far.
-    pub fn other_tables(&self) -> impl Iterator<Item = &TableName> {
-        let records = match self {
-            RowReader::Csv(records) => Some(records),
-            RowReader::Parquet(_) => None,
-        };
-        records.into_iter().flat_map(|records| records.other_tables())
+    pub fn other_tables(&self) -> BTreeSet<TableName> {
+        match self {
+            RowReader::Csv(records) => records.other_tables().cloned().collect(),
+            RowReader::Pieces(pieces) => pieces.other_tables().cloned().collect(),
+            RowReader::Parquet(_) => BTreeSet::new(),
+        }
     }
+}
+
+/// What makes readers of the CSV file `file`, or of pieces of it.
+fn make_reader(reading: &Reading, file: &RawFile, kind: FileKind) -> MakeReader {
+    let (reading, of_all_tables) = (reading.clone(), file.holds_all_tables());
+    Arc::new(move |input| {
+        let Reading { settings, shape, key, datetime, .. } = &reading;
+        let reader = RecordReader::new(input, settings, kind, Arc::clone(shape), *datetime).with_key(key, *datetime);
+        let reader = if of_all_tables { reader.of_all_tables(&reading.table) } else { reader };
+        let reader = if reading.apart.is_some() { reader.setting_bad_apart() } else { reader };
+        if reading.reads_commit_times(kind) { reader.with_commit_times() } else { reader }
+    })
 }

@@ -254,12 +254,14 @@ fn count(net: &Net, located: &RoaringTreemap, completed: &Completed) -> Counts {
     let updated = (located - &net.moved).len() - deleted;
     // a delete of a row that is not there changes nothing, unless its row is in the batch and stays, marked
     let kept = |outcome: &&Outcome| match outcome.values {
-        Values::Change(_) => deletes.contains(outcome.change as u64),
-        Values::Partial(number) => completed.numbers[number].is_some() && deletes.contains(outcome.change as u64),
+        Values::Change(_) => deletes.contains(outcome.change.into()),
+        Values::Partial(number) => {
+            completed.numbers[number as usize].is_some() && deletes.contains(outcome.change.into())
+        }
     };
     let some_are_kept = net.outcomes.len() as u64 + net.deletes.len() > net.keys.num_rows() as u64;
     let kept: RoaringTreemap = match some_are_kept {
-        true => net.outcomes.iter().filter(kept).map(|outcome| outcome.change as u64).collect(),
+        true => net.outcomes.iter().filter(kept).map(|outcome| u64::from(outcome.change)).collect(),
         false => RoaringTreemap::new(),
     };
     let absent_deletes = (&deletes - located - kept).len();

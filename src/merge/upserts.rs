@@ -8,7 +8,7 @@ use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::arrow::compute::{interleave, interleave_record_batch};
 
 use super::complete::Completed;
-use super::net::{Net, Place, Values};
+use super::net::{Net, Packed, Place, Values};
 use super::order::ordered;
 use super::write::Layout;
 use crate::error::{Error, Result};
@@ -20,33 +20,41 @@ const ROWS: usize = 64 * 1024;
 #[derive(Default, Clone)]
 pub struct Upserts {
     batches: Arc<Vec<RecordBatch>>,
-    /// For each row its values, and the change that the added columns tell of.
-    places: Arc<Vec<(Place, Place)>>,
+    /// For each row its values.
+    places: Arc<Vec<Packed>>,
+    /// The same of the changes that the added columns tell of, if these may be other ones.
+    origins: Option<Arc<Vec<Packed>>>,
 }
 
 impl Upserts {
     /// The outcomes of `net`, of which some had to be `completed`.
     pub fn new(layout: &Layout, net: Net, completed: Completed, threads: usize) -> Result<Upserts> {
         let mut places = Vec::with_capacity(net.outcomes.len());
+        let mut origins = layout.keeps_deleted().then(Vec::new);
         for outcome in &net.outcomes {
-            match outcome.values {
-                Values::Change(change) => places.push((net.changes.place(change), net.changes.place(outcome.change))),
-                Values::Partial(number) => {
-                    if let Some(row) = completed.numbers[number] {
-                        let place = (net.changes.rows.len(), row);
-                        places.push((place, place));
-                    }
+            let (place, origin) = match outcome.values {
+                Values::Change(change) => {
+                    (net.changes.place(change as usize), net.changes.place(outcome.change as usize))
                 }
+                Values::Partial(number) => match completed.numbers[number as usize] {
+                    Some(row) => ((net.changes.rows.len(), row), (net.changes.rows.len(), row)),
+                    None => continue,
+                },
+            };
+            places.push(Packed::new(place));
+            if let Some(origins) = &mut origins {
+                origins.push(Packed::new(origin));
             }
         }
         let batches: Vec<_> = net.changes.rows.into_iter().map(|rows| rows.columns).chain(completed.rows).collect();
         if !layout.partition_by.is_empty() && !places.is_empty() {
-            let values: Vec<_> = places.iter().map(|(values, _)| *values).collect();
+            let values: Vec<_> = places.iter().map(|place| place.place()).collect();
             let columns = layout.partition_numbers().map(|column| taken(&batches, column, &values));
             let order = ordered(&columns.collect::<Result<Vec<_>>>()?, threads)?;
-            places = order.numbers.into_iter().map(|number| places[number]).collect();
+            let in_order = |places: Vec<Packed>| order.numbers().map(|number| places[number]).collect::<Vec<_>>();
+            (places, origins) = (in_order(places), origins.map(in_order));
         }
-        Ok(Upserts { batches: Arc::new(batches), places: Arc::new(places) })
+        Ok(Upserts { batches: Arc::new(batches), places: Arc::new(places), origins: origins.map(Arc::new) })
     }
 
     pub fn count(&self) -> usize {
@@ -68,24 +76,26 @@ impl Upserts {
     /// Some of the rows, in batches of bounded size.
     pub fn chunks_of(&self, layout: &Layout, rows: Range<usize>) -> impl Iterator<Item = Result<RecordBatch>> {
         let starts = rows.clone().step_by(ROWS);
-        starts.map(move |start| self.chunk(layout, &self.places[start..rows.end.min(start + ROWS)]))
+        starts.map(move |start| self.chunk(layout, start..rows.end.min(start + ROWS)))
     }
 
-    fn chunk(&self, layout: &Layout, places: &[(Place, Place)]) -> Result<RecordBatch> {
-        let values = take(&self.batches, places.iter().map(|(values, _)| *values))?;
-        if !layout.keeps_deleted() {
-            return Ok(values);
+    fn chunk(&self, layout: &Layout, rows: Range<usize>) -> Result<RecordBatch> {
+        let values = take(&self.batches, &self.places[rows.clone()])?;
+        match &self.origins {
+            Some(origins) => layout.with_metadata_of(&values, &take(&self.batches, &origins[rows])?),
+            None => Ok(values),
         }
-        layout.with_metadata_of(&values, &take(&self.batches, places.iter().map(|(_, origin)| *origin))?)
     }
 }
 
 /// The rows at `places`. Interleaving looks at every batch it is given, so it gets only those that these rows lie in.
-fn take(batches: &[RecordBatch], places: impl Iterator<Item = Place>) -> Result<RecordBatch> {
+fn take(batches: &[RecordBatch], places: &[Packed]) -> Result<RecordBatch> {
     let mut used: HashMap<usize, usize> = HashMap::new();
     let mut inputs = vec![];
     let places: Vec<_> = places
-        .map(|(batch, row)| {
+        .iter()
+        .map(|place| {
+            let (batch, row) = place.place();
             let input = *used.entry(batch).or_insert_with(|| {
                 inputs.push(&batches[batch]);
                 inputs.len() - 1

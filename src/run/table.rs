@@ -290,6 +290,7 @@ impl<'a> TableRun<'a> {
             table: self.name.clone(),
             store: Arc::clone(&self.job.raw.store),
             in_flight: self.engine.in_flight().clone(),
+            threads: self.engine.threads(),
             settings: Arc::clone(&self.job.settings),
             shape: Arc::clone(&definition.shape),
             datetime: self.meant.datetime,

@@ -66,6 +66,11 @@ impl Stop {
     pub const TOO_LONG: &str = "it is longer than 512 MiB; is a quote left open, or is CsvRowDelimiter another one?";
     pub const AFTER_QUOTE: &str =
         "has text after its closing quote; do the settings have another Rfc4180 or delimiter?";
+
+    /// Whether it may be that only the rest of a record has not come.
+    pub fn is_at_end(&self) -> bool {
+        matches!(self, Self::Cut(_))
+    }
 }
 
 /// The records of one file.
@@ -133,6 +138,11 @@ impl<R: Read> Cutter<R> {
             RowDelimiter::CrLf => 2,
         };
         &self.buffer[self.start - length..self.start - delimiter]
+    }
+
+    /// What has come behind the last record.
+    pub fn left(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
     }
 
     /// The bytes of a field of the last record, undoubled into `scratch` if they must be.

@@ -1,6 +1,7 @@
 //! The records of one file of a table, as typed rows with their operations.
 
 mod error;
+mod piece;
 mod rows;
 
 use std::io::Read;
@@ -11,6 +12,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 pub use error::{BadRecord, RecordError};
+pub use piece::Beginning;
 pub use rows::{OldKeys, Operation, Rows};
 
 use super::cut::{Cutter, Fields};
@@ -63,6 +65,7 @@ pub struct RecordReader<R: Read> {
     zero_keys: u64,
     /// Where bad records go, if they do not end the reading.
     bad: Option<Vec<BadRecord>>,
+    is_piece: bool,
     failed: bool,
 }
 
@@ -101,6 +104,7 @@ impl<R: Read> RecordReader<R> {
             records: 0,
             zero_keys: 0,
             bad: None,
+            is_piece: false,
             failed: false,
             places,
             layout,
@@ -251,10 +255,10 @@ impl<R: Read> RecordReader<R> {
     }
 
     fn cut(&mut self, record: u64) -> Result<Option<usize>, RecordError> {
-        let places = &self.places;
-        self.cutter
-            .next(&mut self.fields)
-            .map_err(|stop| RecordError::stopped(record, stop, |field| places.name(field)))
+        match self.cutter.next(&mut self.fields) {
+            Err(stop) if self.is_piece && stop.is_at_end() => Ok(None),
+            cut => cut.map_err(|stop| RecordError::stopped(record, stop, |field| self.places.name(field))),
+        }
     }
 
     fn read_header(&mut self) -> Result<(), RecordError> {

@@ -12,12 +12,12 @@ pub(crate) struct TableFilter {
     table: TableName,
     /// The tables of the other records, and the last of them.
     others: BTreeSet<TableName>,
-    other: TableName,
+    other: Option<TableName>,
 }
 
 impl TableFilter {
     pub fn new(table: TableName) -> Self {
-        Self { table, others: BTreeSet::new(), other: TableName::new("", "") }
+        Self { table, others: BTreeSet::new(), other: None }
     }
 
     /// Whether the record at hand is one of the table; if so, the names are gone from its `fields`.
@@ -32,10 +32,11 @@ impl TableFilter {
             fields.count -= 2;
             return Ok(true);
         }
-        if !(is(table, &self.other.table) && is(schema, &self.other.schema)) {
+        let is_last = |other: &TableName| is(table, &other.table) && is(schema, &other.schema);
+        if !self.other.as_ref().is_some_and(is_last) {
             let text = |span| String::from_utf8_lossy(cutter.text(span, &mut Vec::new())).into_owned();
-            self.other = TableName { schema: text(schema), table: text(table) };
-            self.others.insert(self.other.clone());
+            let other = self.other.insert(TableName { schema: text(schema), table: text(table) });
+            self.others.insert(other.clone());
         }
         Ok(false)
     }

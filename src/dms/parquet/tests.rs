@@ -37,6 +37,7 @@ fn reading(store: Arc<dyn ObjectStore>) -> Reading {
         table: TableName::new("s", "t"),
         store,
         in_flight: InFlight::new(1 << 20),
+        threads: 1,
         settings: Arc::default(),
         shape: Arc::new(Shape::of(TableSchema { columns, primary_key: vec!["id".into()] })),
         datetime: DatetimeAs::default(),

@@ -4,10 +4,11 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+    ArrayBuilder, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
+    Float32Builder, Float64Builder, GenericByteBuilder, Int8Builder, Int16Builder, Int32Builder, Int64Builder,
+    PrimitiveBuilder, StringBuilder, TimestampMicrosecondBuilder,
 };
-use arrow::datatypes::DataType;
+use arrow::datatypes::{ByteArrayType, DataType};
 use arrow::error::ArrowError;
 
 use super::{Refusal, bytes, number, time};
@@ -185,20 +186,52 @@ impl ColumnValues {
         refusal.reason(&self.sql_type)
     }
 
-    /// The values so far, and the zero dates among them; the column is empty afterwards.
+    /// The values so far, and the zero dates among them; the column is empty afterwards, with room for as many again.
     pub fn finish(&mut self) -> Result<(ArrayRef, u64), ArrowError> {
         let zero_dates = std::mem::take(&mut self.zero_dates);
         let array: ArrayRef = match &mut self.store {
-            Store::Unsigned(builder) => Arc::new(builder.finish().with_precision_and_scale(20, 0)?),
+            Store::Unsigned(builder) => Arc::new(builder.renew().finish().with_precision_and_scale(20, 0)?),
             Store::Decimal(builder, precision, scale) => {
                 let scale =
                     i8::try_from(*scale).map_err(|error| ArrowError::InvalidArgumentError(error.to_string()))?;
-                Arc::new(builder.finish().with_precision_and_scale(*precision, scale)?)
+                Arc::new(builder.renew().finish().with_precision_and_scale(*precision, scale)?)
             }
-            Store::Datetime(builder, zone) => Arc::new(builder.finish().with_timezone_opt(zone.clone())),
-            store => with_builder!(store, builder => Arc::new(builder.finish())),
+            Store::Datetime(builder, zone) => Arc::new(builder.renew().finish().with_timezone_opt(zone.clone())),
+            store => with_builder!(store, builder => Arc::new(builder.renew().finish())),
         };
         Ok((array, zero_dates))
+    }
+}
+
+/// What takes values in and need not grow from nothing in each batch, which costs more than the values do.
+trait Renew: Sized {
+    /// A builder with room for as many values as are in this one.
+    fn like(&self) -> Self;
+
+    /// Takes all values out.
+    fn renew(&mut self) -> Self {
+        let next = self.like();
+        std::mem::replace(self, next)
+    }
+}
+
+impl<T: ArrowPrimitiveType> Renew for PrimitiveBuilder<T> {
+    fn like(&self) -> Self {
+        Self::with_capacity(self.len())
+    }
+}
+
+impl<T: ByteArrayType> Renew for GenericByteBuilder<T> {
+    fn like(&self) -> Self {
+        // texts of the next rows are a bit longer, or a bit shorter
+        let bytes = self.values_slice().len();
+        Self::with_capacity(self.len(), bytes + bytes / 8)
+    }
+}
+
+impl Renew for BooleanBuilder {
+    fn like(&self) -> Self {
+        Self::with_capacity(self.len())
     }
 }
 
