@@ -6,6 +6,7 @@ pub mod position;
 pub mod probe;
 pub mod provider;
 pub mod quarantine;
+mod reader;
 pub mod scan;
 pub mod stats;
 pub mod table;

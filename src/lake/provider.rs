@@ -38,6 +38,6 @@ impl TableProvider for ScanProvider {
         _filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self.0.plan(projection, limit, state.config().target_partitions())?)
+        Ok(self.0.plan(projection, limit, state.config().target_partitions(), state.runtime_env())?)
     }
 }

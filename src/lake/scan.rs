@@ -12,12 +12,14 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Statistics;
 use datafusion::common::stats::Precision;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use datafusion_datasource::source::DataSourceExec;
 use datafusion_datasource::{PartitionedFile, TableSchema};
-use datafusion_datasource_parquet::{ParquetFileReaderFactory, ParquetRowSelection};
+use datafusion_datasource_parquet::{CachedParquetFileReaderFactory, ParquetFileReaderFactory, ParquetRowSelection};
 use deltalake::kernel::LogicalFileView;
 use deltalake::parquet::arrow::RowNumber;
 use deltalake::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
@@ -25,6 +27,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
 
+use super::reader::Accounted;
 use super::stats::has_sound_bounds;
 use super::table::{Table, physical_rows};
 use super::vectors;
@@ -49,13 +52,8 @@ pub struct Scan {
     /// Rows that a deletion vector marks, by file.
     dead: Arc<Rows>,
     addresses: bool,
-    within: Option<Arc<Within>>,
-}
-
-/// The rows to look at, by file, and a reader that knows the footers of these files.
-struct Within {
-    rows: HashMap<usize, RowSelection>,
-    reader: Arc<dyn ParquetFileReaderFactory>,
+    /// The rows to look at, by file.
+    within: Option<Arc<HashMap<usize, RowSelection>>>,
 }
 
 impl Scan {
@@ -77,8 +75,8 @@ impl Scan {
     }
 
     /// Of the same rows those that `rows` selects, and all of files that are missing there.
-    pub fn within(mut self, rows: HashMap<usize, RowSelection>, reader: Arc<dyn ParquetFileReaderFactory>) -> Scan {
-        self.within = Some(Arc::new(Within { rows, reader }));
+    pub fn within(mut self, rows: HashMap<usize, RowSelection>) -> Scan {
+        self.within = Some(Arc::new(rows));
         self
     }
 
@@ -119,12 +117,13 @@ impl Scan {
 
     /// A plan of at most `partitions` streams; within one file rows come in file order. It can be executed once (E-10).
     ///
-    /// `columns` are numbers in [`Scan::schema`].
+    /// `columns` are numbers in [`Scan::schema`]. `runtime` is where the plan will run.
     pub fn plan(
         &self,
         columns: Option<&Vec<usize>>,
         limit: Option<usize>,
         partitions: usize,
+        runtime: &RuntimeEnv,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let table = &self.table;
         let (partition_fields, file_fields): (Vec<_>, Vec<_>) =
@@ -151,12 +150,12 @@ impl Scan {
             .iter()
             .map(|&i| layout.table_schema().index_of(own.field(i).name()).map_err(Error::from))
             .collect::<Result<Vec<_>>>()?;
-        let mut source = ParquetSource::new(layout);
-        if let Some(within) = &self.within {
-            // what Bloom filters say is in the selection
-            source =
-                source.with_parquet_file_reader_factory(Arc::clone(&within.reader)).with_bloom_filter_on_read(false);
-        }
+        let readers = readers(table, runtime.cache_manager.get_file_metadata_cache());
+        let readers = Accounted { readers, pool: Arc::clone(&runtime.memory_pool) };
+        let source = ParquetSource::new(layout)
+            .with_parquet_file_reader_factory(Arc::new(readers))
+            // what they say is in the rows to look at
+            .with_bloom_filter_on_read(self.within.is_none());
         let config = FileScanConfigBuilder::new(store_url(table)?, Arc::new(source))
             .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
             .with_limit(limit)
@@ -182,7 +181,7 @@ impl Scan {
         partitioned.partition_values.push(ScalarValue::Int32(Some(file_number)));
         let alive =
             self.dead.get(&number).map(|dead| Ok::<_, Error>(all_but(dead, physical_rows(file)?))).transpose()?;
-        let within = self.within.as_ref().and_then(|within| within.rows.get(&number));
+        let within = self.within.as_ref().and_then(|within| within.get(&number));
         let selection = match (alive, within) {
             (Some(alive), Some(within)) => Some(alive.intersection(within)),
             (alive, within) => alive.or_else(|| within.cloned()),
@@ -192,6 +191,11 @@ impl Scan {
         }
         Ok(partitioned.with_statistics(Arc::new(statistics(file, file_schema))))
     }
+}
+
+/// Readers of a table's data files that read no footer which is in `footers`.
+pub fn readers(table: &Table, footers: Arc<FileMetadataCache>) -> Arc<dyn ParquetFileReaderFactory> {
+    Arc::new(CachedParquetFileReaderFactory::new(table.log.root_object_store(None), footers))
 }
 
 /// What rules a whole file out without opening it. Never exact: DataFusion would put an exact bound in a row's place

@@ -58,7 +58,7 @@ pub async fn locate(
         let search = Search::new(engine, table, key, &slice, candidates.overlap)?;
         let within = search.within(candidates.files).await?;
         if !within.files.is_empty() {
-            let target = Scan::new(table, within.files).await?.with_addresses().within(within.rows, search.reader());
+            let target = Scan::new(table, within.files).await?.with_addresses().within(within.rows);
             join(engine, target, key, slice, addresses, &mut located).await?;
         }
     }

@@ -74,7 +74,8 @@ async fn without(engine: &Engine, table: &Table, layout: &Layout, file: usize, l
     }
     let kept = Scan::new(table, vec![file]).await?.without(located);
     // one stream in file order, past the optimizer, which would read the file in parallel pieces
-    let rows = kept.plan(None, None, 1)?.execute(0, engine.session().task_ctx())?;
+    let task = engine.session().task_ctx();
+    let rows = kept.plan(None, None, 1, &task.runtime_env())?.execute(0, task)?;
     let mut writer = Writer::instead_of(&[file], table, layout);
     writer.write_all(rows).await?;
     writer.close().await

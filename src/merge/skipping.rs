@@ -11,7 +11,7 @@ use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion_datasource::PartitionedFile;
-use datafusion_datasource_parquet::{CachedParquetFileReaderFactory, ParquetFileReaderFactory};
+use datafusion_datasource_parquet::ParquetFileReaderFactory;
 use deltalake::parquet::arrow::ParquetRecordBatchStreamBuilder;
 use deltalake::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use deltalake::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
@@ -42,7 +42,7 @@ pub struct Within {
 /// Keys that are looked for in the files of a table.
 pub struct Search<'a> {
     table: &'a Table,
-    reader: Arc<dyn ParquetFileReaderFactory>,
+    readers: Arc<dyn ParquetFileReaderFactory>,
     /// The columns of the key. The rows are sorted by the first of them, which holds no NULL.
     columns: Vec<(&'a str, ArrayRef)>,
     /// The numbers of all keys.
@@ -65,13 +65,8 @@ impl<'a> Search<'a> {
             Ok((name.as_str(), values.ok_or_else(|| Error::definite(format!("key column {name} was lost")))?))
         };
         let columns = key.iter().map(column).collect::<Result<Vec<_>>>()?;
-        let reader = CachedParquetFileReaderFactory::new(table.log.root_object_store(None), engine.footers());
-        Ok(Search { table, reader: Arc::new(reader), columns, keys: (0..keys.num_rows()).collect(), overlap })
-    }
-
-    /// Reads data files, and remembers the footers that the search has read.
-    pub fn reader(&self) -> Arc<dyn ParquetFileReaderFactory> {
-        Arc::clone(&self.reader)
+        let readers = scan::readers(table, engine.footers());
+        Ok(Search { table, readers, columns, keys: (0..keys.num_rows()).collect(), overlap })
     }
 
     /// Where in `files` the keys may lie.
@@ -189,7 +184,7 @@ impl<'a> Search<'a> {
 
     fn open(&self, object: &ObjectMeta) -> Result<Box<dyn AsyncFileReader>> {
         let file = PartitionedFile::new_from_meta(object.clone());
-        Ok(self.reader.create_reader(0, file, Some(scan::TAIL), &ExecutionPlanMetricsSet::new())?)
+        Ok(self.readers.create_reader(0, file, Some(scan::TAIL), &ExecutionPlanMetricsSet::new())?)
     }
 }
 
