@@ -5,6 +5,7 @@ pub mod create;
 pub mod position;
 pub mod probe;
 pub mod provider;
+mod pruning;
 pub mod quarantine;
 mod reader;
 pub mod scan;

@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::scan::Scan;
 
-/// Filters stay above the scan; DataFusion's optimizer hands them down to the Parquet reader from there.
+/// Filters rule files out, and stay above the scan; DataFusion's optimizer hands them down to the Parquet reader from
+/// there.
 #[derive(Clone)]
 pub struct ScanProvider(pub Scan);
 
@@ -31,13 +32,18 @@ impl TableProvider for ScanProvider {
         TableType::Base
     }
 
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
     async fn scan(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self.0.plan(projection, limit, state.config().target_partitions(), state.runtime_env())?)
+        let scan = self.0.clone().matching(filters, state)?;
+        Ok(scan.plan(projection, limit, state.config().target_partitions(), state.runtime_env())?)
     }
 }

@@ -9,12 +9,15 @@ use std::sync::Arc;
 
 use buoyant_kernel::expressions::{Scalar, StructData};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
 use datafusion::common::Statistics;
 use datafusion::common::stats::Precision;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 use datafusion_datasource::source::DataSourceExec;
@@ -27,6 +30,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
 
+use super::pruning::that_may_match;
 use super::reader::Accounted;
 use super::stats::has_sound_bounds;
 use super::table::{Table, physical_rows};
@@ -72,6 +76,12 @@ impl Scan {
     pub fn with_addresses(mut self) -> Scan {
         self.addresses = true;
         self
+    }
+
+    /// The same rows but for those of files in which no row can match `filters`.
+    pub fn matching(mut self, filters: &[Expr], session: &dyn Session) -> DataFusionResult<Scan> {
+        self.files = that_may_match(&self.table, &self.files, filters, session)?;
+        Ok(self)
     }
 
     /// Of the same rows those that `rows` selects, and all of files that are missing there.
@@ -232,7 +242,15 @@ impl Bounds {
         if !has_sound_bounds(field.data_type()) {
             return None;
         }
-        Some((bound(self.least.as_ref()?, field)?, bound(self.most.as_ref()?, field)?))
+        let (least, most) = (bound(self.least.as_ref()?, field)?, bound(self.most.as_ref()?, field)?);
+        // the log keeps time stamps in milliseconds, which some writers cut them to (Delta protocol, *Per-file Statistics*)
+        let most = match most {
+            ScalarValue::TimestampMicrosecond(Some(time), zone) => {
+                ScalarValue::TimestampMicrosecond(Some(time.saturating_add(999)), zone)
+            }
+            most => most,
+        };
+        Some((least, most))
     }
 }
 
@@ -258,7 +276,7 @@ fn bound(columns: &StructData, field: &Field) -> Option<ScalarValue> {
 }
 
 /// A partition value as the log keeps it: an empty text is NULL (Delta protocol, *Partition Value Serialization*).
-fn partition_value(text: Option<&str>, data_type: &DataType) -> Result<ScalarValue> {
+pub fn partition_value(text: Option<&str>, data_type: &DataType) -> Result<ScalarValue> {
     match text {
         None | Some("") => Ok(ScalarValue::try_new_null(data_type)?),
         Some(text) => Ok(ScalarValue::try_from_string(text.to_string(), data_type)?),

@@ -7,6 +7,7 @@ use buoyant_kernel::actions::deletion_vector::DeletionVectorDescriptor as Kernel
 use buoyant_kernel::{DeltaResult, Error as KernelError, FileMeta, FileSlice, StorageHandler};
 use bytes::Bytes;
 use deltalake::kernel::DeletionVectorDescriptor;
+use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use url::Url;
@@ -15,26 +16,33 @@ use super::scan::Rows;
 use super::table::Table;
 use crate::error::{At, Error, Result};
 
+/// Vector files that are fetched at once.
+const FETCHES: usize = 16;
+
 /// The rows that are marked in `files`. A vector file, which holds all vectors of a commit, is fetched once.
 pub async fn read(table: &Table, files: &[usize]) -> Result<Rows> {
-    let mut rows = Rows::new();
-    let mut fetched: HashMap<Path, Bytes> = HashMap::new();
+    let place = |file: usize| move || format!("deletion vector of {}", table.files[file].path());
+    let mut vectors = vec![];
     for &file in files {
-        let Some(vector) = table.files[file].deletion_vector_descriptor() else { continue };
-        let place = || format!("deletion vector of {}", table.files[file].path());
-        let content = match path(table, vector.clone()).at(place)? {
-            None => Bytes::new(),
-            Some(path) => match fetched.get(&path) {
-                Some(content) => content.clone(),
-                None => {
-                    let content = table.log.object_store(None).get(&path).await.at(place)?.bytes().await.at(place)?;
-                    fetched.insert(path, content.clone());
-                    content
-                }
-            },
-        };
-        let vector = KernelDescriptor::try_from(vector).at(place)?;
-        rows.insert(file, vector.read(Arc::new(Fetched(content)), table.log.root_url()).at(place)?);
+        if let Some(vector) = table.files[file].deletion_vector_descriptor() {
+            vectors.push((file, path(table, vector.clone()).at(place(file))?, vector));
+        }
+    }
+    let paths: HashMap<Path, usize> =
+        vectors.iter().filter_map(|(file, path, _)| Some((path.clone()?, *file))).collect();
+    let fetches = paths.into_iter().map(|(path, file)| {
+        let (store, place) = (table.log.object_store(None), place(file)());
+        async move {
+            let content = store.get(&path).await.at(|| &place)?.bytes().await.at(|| &place)?;
+            Ok::<_, Error>((path, content))
+        }
+    });
+    let fetched: HashMap<Path, Bytes> = futures::stream::iter(fetches).buffered(FETCHES).try_collect().await?;
+    let mut rows = Rows::new();
+    for (file, path, vector) in &vectors {
+        let content = path.as_ref().and_then(|path| fetched.get(path)).cloned().unwrap_or_default();
+        let vector = KernelDescriptor::try_from(vector.clone()).at(place(*file))?;
+        rows.insert(*file, vector.read(Arc::new(Fetched(content)), table.log.root_url()).at(place(*file))?);
     }
     Ok(rows)
 }
