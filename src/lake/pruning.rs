@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, UInt64Array};
+use datafusion::arrow::datatypes::Field;
 use datafusion::catalog::Session;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, DFSchema};
@@ -14,7 +15,7 @@ use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::scalar::ScalarValue;
 
 use super::scan::{Bounds, partition_value};
-use super::table::Table;
+use super::table::{Table, physical_rows};
 
 /// Those of `files` that may hold a row for which all `filters` are true.
 pub fn that_may_match(table: &Table, files: &[usize], filters: &[Expr], session: &dyn Session) -> Result<Vec<usize>> {
@@ -43,15 +44,25 @@ impl LogStatistics<'_> {
     fn ends(&self, column: &Column, end: fn((ScalarValue, ScalarValue)) -> ScalarValue) -> Option<ArrayRef> {
         let field = self.table.schema.field_with_name(column.name()).ok()?;
         let unknown = ScalarValue::try_new_null(field.data_type()).ok()?;
-        let is_constant = self.table.is_partition_column(field.name());
-        let ends = self.files.iter().zip(&self.bounds).map(|(&file, bounds)| {
-            if !is_constant {
-                return bounds.column(field).map_or_else(|| unknown.clone(), end);
-            }
-            let text = self.table.files[file].partition_values_map().remove(field.name()).flatten();
-            partition_value(text.as_deref(), field.data_type()).unwrap_or_else(|_| unknown.clone())
+        let constants = self.constants(field);
+        let ends = self.bounds.iter().enumerate().map(|(i, bounds)| match &constants {
+            Some(constants) => constants[i].clone(),
+            None => bounds.column(field).map_or_else(|| unknown.clone(), end),
         });
         ScalarValue::iter_to_array(ends).ok()
+    }
+
+    /// The value of a partition column in each file; `None` for another column.
+    fn constants(&self, field: &Field) -> Option<Vec<ScalarValue>> {
+        let value = |&file: &usize| {
+            let text = self.table.files[file].partition_values_map().remove(field.name()).flatten();
+            partition_value(text.as_deref(), field.data_type()).ok()
+        };
+        self.table.is_partition_column(field.name()).then(|| self.files.iter().map(value).collect())?
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Option<u64>> + '_ {
+        self.files.iter().map(|&file| physical_rows(&self.table.files[file]).ok())
     }
 }
 
@@ -68,12 +79,14 @@ impl PruningStatistics for LogStatistics<'_> {
         self.files.len()
     }
 
-    fn null_counts(&self, _: &Column) -> Option<ArrayRef> {
-        None
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        let constants = self.constants(self.table.schema.field_with_name(column.name()).ok()?)?;
+        let count = |(value, rows): (&ScalarValue, _)| if value.is_null() { rows } else { Some(0) };
+        Some(Arc::new(constants.iter().zip(self.rows()).map(count).collect::<UInt64Array>()))
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        None
+        Some(Arc::new(self.rows().collect::<UInt64Array>()))
     }
 
     fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {

@@ -1,5 +1,7 @@
 //! Which data files and row groups a merge looks into for its keys, and that a row is found whoever wrote the file.
 
+use std::path::{Path, PathBuf};
+
 use crate::support::dms::{Change, Op, delete, insert, update};
 use crate::support::kinds::Kind;
 use crate::support::model::{Model, assert_same};
@@ -211,4 +213,90 @@ fn a_row_is_found_in_files_of_another_writer_with_filters_or_without() {
             assert_same(&site.rows(table), &model.rows(), &format!("{:?}, filters {with_filters}", table.columns));
         }
     }
+}
+
+/// The data files of a table on a local path.
+fn data_files(site: &Site, table: &Table) -> Vec<PathBuf> {
+    fn below(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).expect("a folder cannot be read") {
+            let path = entry.expect("a folder cannot be read").path();
+            if path.is_dir() {
+                below(&path, files);
+            } else if path.extension().is_some_and(|end| end == "parquet") {
+                files.push(path);
+            }
+        }
+    }
+    let mut files = vec![];
+    below(Path::new(&site.table_uri(table)), &mut files);
+    files
+}
+
+#[test]
+fn a_query_opens_no_file_that_its_filter_rules_out() {
+    let mut table = Table::new(
+        "shop.orders",
+        &[("id", "int NOT NULL"), ("country", "char(2) DEFAULT NULL"), ("at", "datetime(6)")],
+    );
+    table = table.partitioned_by(&["country"]);
+    let site = Site::local();
+    site.declare(&[&table]);
+    let at = "2024-02-29 12:00:00.123456";
+    site.load(&table, 1, &[["1", "DE"], ["2", "FR"], ["3", NULL]].map(|[id, country]| row([id, country, at])));
+    site.run();
+    site.edit("lakemerge.toml", "[lake]\n", "[lake]\ntable_type = \"merge-on-read\"\n");
+    site.changes(&table, &stamp(0), &[insert(["101", "DE", "2025-01-01 00:00:00"])]);
+    site.run();
+    let count = |condition: &str| {
+        site.query(&format!("SELECT count(*) AS n FROM shop.orders WHERE {condition}"))[0]["n"].clone()
+    };
+    for (condition, rows) in [
+        ("country = 'DE'", 2),
+        ("country IS NULL", 1),
+        ("country IS NOT NULL", 3),
+        ("country <> 'DE'", 1),
+        ("country IN ('FR', 'XX') OR id > 100", 2),
+        ("id BETWEEN 2 AND 100", 2),
+        ("at = TIMESTAMP '2024-02-29 12:00:00.123456'", 3),
+        ("at > TIMESTAMP '2024-02-29 12:00:00.123456'", 1),
+        ("id + 1 = 102", 1),
+        ("id < 0", 0),
+        ("random() < 2 AND country LIKE 'D%'", 2),
+    ] {
+        assert_eq!(count(condition), rows, "{condition}");
+    }
+    let newest = |file: &PathBuf| std::fs::metadata(file).and_then(|file| file.modified()).expect("a time");
+    let mut files = data_files(&site, &table);
+    files.sort_by_key(newest);
+    let last = files.pop().expect("the file of the insert");
+    assert!(last.display().to_string().contains("country=DE"), "{last:?}");
+    for file in files {
+        std::fs::remove_file(file).expect("a data file cannot be removed");
+    }
+    assert_eq!(count("id > 100"), 1);
+    assert_eq!(count("country = 'DE' AND at >= TIMESTAMP '2025-01-01 00:00:00'"), 1);
+    assert_eq!(count("country = 'IT'"), 0);
+    site.command(&["query", "SELECT count(*) FROM shop.orders WHERE country = 'FR' AND id > 1"]).exits(1);
+}
+
+#[test]
+fn a_time_behind_a_bound_that_was_cut_to_milliseconds_is_found() {
+    let table = Table::new("shop.ticks", &[("at", "datetime(6) NOT NULL"), ("text", "varchar(20) DEFAULT NULL")]);
+    let site = Site::local();
+    site.declare(&[&table]);
+    site.load(&table, 1, &[row(["2024-02-29 12:00:00.123456", "loaded"])]);
+    site.run();
+    // as Spark writes the largest value
+    let log = format!("{}/_delta_log", site.table_uri(&table));
+    for entry in std::fs::read_dir(log).expect("the log cannot be listed") {
+        let path = entry.expect("the log cannot be listed").path();
+        if path.extension().is_some_and(|end| end == "json") {
+            let text = std::fs::read_to_string(&path).expect("a commit cannot be read");
+            std::fs::write(&path, text.replace("12:00:00.124", "12:00:00.123")).expect("a commit cannot be written");
+        }
+    }
+    assert_eq!(site.query("SELECT text FROM shop.ticks WHERE at > TIMESTAMP '2024-02-29 12:00:00.1234'").len(), 1);
+    site.changes(&table, &stamp(0), &[update(["2024-02-29 12:00:00.123456", "updated"])]);
+    let report = site.run().table(&table);
+    assert_eq!((&report["updated"], &report["inserted"]), (&1.into(), &0.into()), "{report:#}");
 }
