@@ -64,8 +64,10 @@ def open_table(uri):
     return deltalake.DeltaTable(uri, storage_options=storage_options())
 
 
-def literal(kind, value):
-    """The value as SQL that both DataFusion and DuckDB take for the column's own type."""
+def literal(kind, value, of_bytes):
+    """The value as SQL that both DataFusion and DuckDB take for the column's own type, but for how each writes bytes."""
+    if pyarrow.types.is_binary(kind):
+        return of_bytes.format(value)
     string = "'" + value.replace("'", "''") + "'"
     if pyarrow.types.is_decimal(kind):
         return f"CAST({string} AS DECIMAL({kind.precision}, {kind.scale}))"
@@ -97,6 +99,8 @@ def read_polars(uri, columns, where):
             value = polars.lit(datetime.date.fromisoformat(value))
         elif pyarrow.types.is_integer(kind):
             value = polars.lit(int(value))
+        elif pyarrow.types.is_binary(kind):
+            value = polars.lit(bytes.fromhex(value))
         else:
             value = polars.lit(value)
         frame = frame.filter(polars.col(column) == value)
@@ -128,16 +132,18 @@ def read_duckdb(uri, columns, condition):
 def main(command, uri, *rest):
     if command in ("rows", "find"):
         columns = json.loads(rest[0])
-        condition, where = "", None
+        where = None
         if command == "find":
             column, value = rest[1:]
-            kind = arrow_type(uri, column)
-            condition = f"WHERE {quoted(column)} = {literal(kind, value)}"
-            where = (column, kind, value)
+            where = (column, arrow_type(uri, column), value)
+
+        def condition(of_bytes):
+            return f"WHERE {quoted(where[0])} = {literal(*where[1:], of_bytes)}" if where else ""
+
         return {
-            "deltalake": rows(read_deltalake(uri, columns, condition), columns),
+            "deltalake": rows(read_deltalake(uri, columns, condition("X'{}'")), columns),
             "polars": rows(read_polars(uri, columns, where), columns),
-            "duckdb": rows(read_duckdb(uri, columns, condition), columns),
+            "duckdb": rows(read_duckdb(uri, columns, condition("from_hex('{}')")), columns),
         }
     table = open_table(uri)
     if command == "compact":

@@ -96,10 +96,11 @@ impl Source {
     /// How a file is written that takes this one's place.
     pub fn properties(&self) -> WriterProperties {
         let mut properties = write::properties();
-        for column in self.footer.row_groups().first().map_or(&[][..], |group| group.columns()) {
+        let columns = self.footer.row_groups().first().map_or(&[][..], |group| group.columns());
+        for (column, field) in columns.iter().zip(self.schema.fields()) {
             properties =
                 properties.set_column_dictionary_enabled(column.column_path().clone(), has_good_dictionary(column));
-            if column.bloom_filter_offset().is_some() {
+            if column.bloom_filter_offset().is_some() && bloom::is_understood(field.data_type()) {
                 properties = bloom::with_filters(properties, column.column_path().clone());
             }
         }
@@ -226,8 +227,9 @@ impl Source {
     /// The Bloom filters of a row group, by column; those of unknown length are given up.
     async fn filters(&self, group: usize) -> Result<Vec<Option<Sbbf>>> {
         let mut filters = vec![];
-        for column in self.footer.row_group(group).columns() {
+        for (column, field) in self.footer.row_group(group).columns().iter().zip(self.schema.fields()) {
             let place = column.bloom_filter_offset().zip(column.bloom_filter_length());
+            let place = place.filter(|_| bloom::is_understood(field.data_type()));
             let place = place.and_then(|(at, length)| Some((u64::try_from(at).ok()?, u64::try_from(length).ok()?)));
             filters.push(match place {
                 Some((at, length)) => {

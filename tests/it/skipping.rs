@@ -215,6 +215,32 @@ fn a_row_is_found_in_files_of_another_writer_with_filters_or_without() {
     }
 }
 
+/// DuckDB asks the filter of a column of bytes for something else than these bytes, and would find no row.
+#[test]
+fn other_engines_find_a_row_by_its_text_and_by_its_bytes() {
+    let columns = [("id", "binary(4) NOT NULL"), ("name", "varchar(20) NOT NULL")];
+    let tables = [("shop.by_bytes", "id"), ("shop.by_name", "name")]
+        .map(|(name, key)| Table::new(name, &columns).primary_key(&[key]));
+    let site = Site::local();
+    site.declare(&tables.iter().collect::<Vec<_>>());
+    site.edit("lakemerge.toml", "[lake]\n", "[lake]\ntable_type = \"merge-on-read\"\n");
+    let inserts = [["00ff0041", "a"], ["ff80fe01", "日本"], ["41424344", "c"]];
+    for table in &tables {
+        site.load(table, 1, &[row(["20202020", "loaded"])]);
+        site.changes(table, &stamp(0), &inserts.map(insert));
+    }
+    site.run();
+    for table in &tables {
+        for [id, name] in inserts {
+            for (column, value) in [("id", id), ("name", name)] {
+                for (engine, rows) in readers::find(&site, table, column, value) {
+                    assert_same(&rows, &[row([id, name])], &format!("{table:?}: {column} = {value}, read by {engine}"));
+                }
+            }
+        }
+    }
+}
+
 /// The data files of a table on a local path.
 fn data_files(site: &Site, table: &Table) -> Vec<PathBuf> {
     fn below(folder: &Path, files: &mut Vec<PathBuf>) {
