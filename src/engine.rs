@@ -6,10 +6,10 @@ use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::dms::reading::InFlight;
-use crate::error::Result;
+use crate::budget::Budget;
+use crate::error::{Error, Result};
 use crate::storage::Location;
 
 /// Raw files that are fetched before their turn may take this part of the memory limit: typed, their rows take a few
@@ -26,15 +26,17 @@ pub struct Engine {
     /// What changes take that are held until they are merged.
     changes: Arc<dyn MemoryPool>,
     changes_memory: usize,
-    in_flight: InFlight,
-    rewriting: InFlight,
+    in_flight: Budget,
+    rewriting: Budget,
+    /// Of pieces of data files that are encoded, one for each thread.
+    cores: Arc<Semaphore>,
     threads: usize,
     memory: usize,
 }
 
 impl Engine {
-    /// DataFusion's operators and the writers of row groups get half of the memory limit, and changes that are held a quarter; the rest is for what no
-    /// pool sees: decoded pages and raw records.
+    /// DataFusion's operators and the readers and writers of data files get half of the memory limit, and changes that are
+    /// held a quarter; the rest is for what no pool sees: unpacked pages and raw records.
     pub fn new(lake: &Location, memory_limit: usize, threads: usize) -> Result<Engine> {
         // Greedy: a fair pool divides by consumers that may never ask, and can then starve the one that does (T-A26).
         let pool = GreedyMemoryPool::new(memory_limit / 2);
@@ -42,9 +44,10 @@ impl Engine {
         runtime.register_object_store(&lake.store_url()?, Arc::clone(&lake.store));
         let changes_memory = changes_memory(memory_limit);
         let changes = Arc::new(GreedyMemoryPool::new(changes_memory));
-        let in_flight = InFlight::new(memory_limit / RAW);
-        let rewriting = InFlight::new(memory_limit / 2 / REWRITING);
-        Ok(Engine { runtime, changes, changes_memory, in_flight, rewriting, threads, memory: memory_limit / 2 })
+        let in_flight = Budget::new(memory_limit / RAW);
+        let rewriting = Budget::new(memory_limit / 2 / REWRITING);
+        let (cores, memory) = (Arc::new(Semaphore::new(threads.max(1))), memory_limit / 2);
+        Ok(Engine { runtime, changes, changes_memory, in_flight, rewriting, cores, threads, memory })
     }
 
     /// Bytes that DataFusion's operators share.
@@ -52,7 +55,7 @@ impl Engine {
         self.memory
     }
 
-    /// The pool of DataFusion's operators and of row groups that are being written.
+    /// The pool of DataFusion's operators and of row groups that are being read or written.
     pub fn pool(&self) -> Arc<dyn MemoryPool> {
         Arc::clone(&self.runtime.memory_pool)
     }
@@ -63,16 +66,21 @@ impl Engine {
     }
 
     /// For raw files that are fetched before their turn.
-    pub fn in_flight(&self) -> &InFlight {
+    pub fn in_flight(&self) -> &Budget {
         &self.in_flight
     }
 
     /// Waits until there is room for so many bytes of data files that are rewritten, or for as many as there ever may be.
     pub async fn room(&self, bytes: u64) -> Result<Room> {
-        let permit = self.rewriting.acquire(bytes).await?;
+        let permit = self.rewriting.take(bytes).await?;
         let reserved = MemoryConsumer::new("rewriting").register(&self.runtime.memory_pool);
         reserved.grow(usize::try_from(bytes).unwrap_or(usize::MAX));
         Ok(Room { _permit: permit, _reserved: reserved })
+    }
+
+    /// Waits until no more pieces of data files are being encoded than there are threads.
+    pub async fn core(&self) -> Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.cores).acquire_owned().await.map_err(Error::definite)
     }
 
     /// For changes that are held until they are merged; what does not fit is to be spilled.

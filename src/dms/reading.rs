@@ -16,7 +16,7 @@ use lakemerge_source::infer::Inference;
 use lakemerge_source::name::TableName;
 use lakemerge_source::schema::{DatetimeAs, TableSchema};
 use object_store::{ObjectStore, ObjectStoreExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::changes::ChangeRows;
 use super::content::{Content, Fetched};
@@ -25,6 +25,7 @@ use super::metadata::MetadataColumn;
 use super::pieces::PIECE;
 use super::progress::Progress;
 use super::rows::RowReader;
+use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::lake::position::LoadedFile;
 use crate::lake::quarantine::BadRecord;
@@ -44,7 +45,8 @@ pub type Others = Arc<Mutex<BTreeSet<TableName>>>;
 pub struct Reading {
     pub table: TableName,
     pub store: Arc<dyn ObjectStore>,
-    pub in_flight: InFlight,
+    /// What files that are fetched before their turn may take, over all tables.
+    pub in_flight: Budget,
     /// Pieces of work that are worth doing at once.
     pub threads: usize,
     pub settings: Arc<S3Settings>,
@@ -171,10 +173,10 @@ impl Reading {
 
     async fn fetched(self, file: RawFile) -> Result<FileRows> {
         let bytes = unpacked(&file);
-        if bytes >= self.in_flight.bytes as u64 / 2 {
+        if bytes >= self.in_flight.bytes() / 2 {
             return Ok(FileRows::ToCome(file));
         }
-        let permit = self.in_flight.acquire(bytes).await?;
+        let permit = self.in_flight.take(bytes).await?;
         let content = self.store.get(&file.path).await?.bytes().await?;
         tokio::task::spawn_blocking(move || {
             let mut rows = vec![];
@@ -318,7 +320,8 @@ impl Reading {
     /// every thread has a table to read.
     pub(super) fn pieces_at_once(&self, file: &RawFile) -> usize {
         let of_file = usize::try_from(unpacked(file)).unwrap_or(usize::MAX) / PIECE;
-        self.threads.min(of_file).min(self.in_flight.bytes / self.threads.max(1) / PIECE)
+        let by_right = usize::try_from(self.in_flight.bytes()).unwrap_or(usize::MAX) / self.threads.max(1) / PIECE;
+        self.threads.min(of_file).min(by_right)
     }
 
     fn with_metadata(&self, file: &RawFile, rows: &Rows) -> Result<RecordBatch> {
@@ -364,25 +367,6 @@ fn unpacked(file: &RawFile) -> u64 {
 
 fn in_turn<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {
     futures::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
-}
-
-/// How many bytes of raw files may be fetched before their turn, over all tables.
-#[derive(Clone)]
-pub struct InFlight {
-    bytes: usize,
-    permits: Arc<Semaphore>,
-}
-
-impl InFlight {
-    pub fn new(bytes: usize) -> InFlight {
-        let bytes = bytes.min(u32::MAX as usize);
-        InFlight { bytes, permits: Arc::new(Semaphore::new(bytes)) }
-    }
-
-    pub async fn acquire(&self, bytes: u64) -> Result<OwnedSemaphorePermit> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes as u32);
-        Arc::clone(&self.permits).acquire_many_owned(bytes).await.map_err(Error::definite)
-    }
 }
 
 impl LoadRead {

@@ -155,7 +155,11 @@ impl Source {
                 let room = engine.room(self.bytes(&rows, &ranges)).await?;
                 let bytes = Stretches::fetch(self.store.as_ref(), &self.path, &ranges).await?;
                 let (reading, schema) = (self.reading.clone(), Arc::clone(&self.schema));
-                let encoded = tokio::spawn(async move { encode(reading, &encoders, schema, &rows, bytes).await });
+                let core = engine.core().await?;
+                let encoded = tokio::spawn(async move {
+                    let _core = core;
+                    encode(reading, &encoders, schema, &rows, bytes).await
+                });
                 Ok((Chunks::Encoded(encoded.await??), room))
             }
         }
@@ -258,8 +262,7 @@ fn has_good_dictionary(column: &ColumnChunkMetaData) -> bool {
     everywhere && usize::try_from(bytes).is_ok_and(|bytes| bytes < write::DICTIONARY_BYTES)
 }
 
-/// The living ones of `rows` as the column chunks of a row group. It runs where all tasks do, so that no more of them are
-/// at work than there are cores.
+/// The living ones of `rows` as the column chunks of a row group.
 async fn encode(
     reading: ArrowReaderMetadata,
     encoders: &ArrowRowGroupWriterFactory,

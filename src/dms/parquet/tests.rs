@@ -12,8 +12,8 @@ use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
 use super::*;
+use crate::budget::Budget;
 use crate::dms::content::Fetched;
-use crate::dms::reading::InFlight;
 
 /// Ids and names of `rows` rows, a hundred to a row group.
 fn file(rows: i32) -> Bytes {
@@ -36,7 +36,7 @@ fn reading(store: Arc<dyn ObjectStore>) -> Reading {
     Reading {
         table: TableName::new("s", "t"),
         store,
-        in_flight: InFlight::new(1 << 20),
+        in_flight: Budget::new(1 << 20),
         threads: 1,
         settings: Arc::default(),
         shape: Arc::new(Shape::of(TableSchema { columns, primary_key: vec!["id".into()] })),

@@ -16,8 +16,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::budget::Budget;
 use crate::dms::listing::RawFile;
-use crate::dms::reading::{Apart, InFlight, LoadRead, Reading};
+use crate::dms::reading::{Apart, LoadRead, Reading};
 
 /// A file, and how it is read.
 #[derive(Debug, Clone)]
@@ -208,7 +209,7 @@ async fn changes(content: &str, in_flight: usize, threads: usize) -> (String, Lo
     let reading = Reading {
         table: TableName::new("s", "t"),
         store,
-        in_flight: InFlight::new(in_flight),
+        in_flight: Budget::new(in_flight),
         threads,
         settings: Arc::default(),
         shape: Arc::new(Shape::of(TableSchema { columns, primary_key: vec!["id".into()] })),
