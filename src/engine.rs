@@ -19,6 +19,9 @@ const RAW: usize = 16;
 /// Pieces of data files that are rewritten may take this part of the pool: sorts of other tables share it.
 const REWRITING: usize = 2;
 
+/// What a sort should have before another one goes on beside it.
+const SORT: usize = 256 << 20;
+
 /// What sessions share.
 #[derive(Clone)]
 pub struct Engine {
@@ -101,8 +104,19 @@ impl Engine {
     /// A session that plans merges: what stands first in a join is hashed, in one piece, and texts keep the type that
     /// the files have, so that keys of both sides are of one type (E-11, E-12).
     pub fn session(&self) -> SessionContext {
+        self.planning(self.threads)
+    }
+
+    /// The same for sorts of data files: one for each thread, as far as there is memory for so many. The pool gives to who
+    /// asks first, and one that finds nothing left cannot even begin to spill.
+    pub fn sorting_session(&self) -> SessionContext {
+        self.planning((self.memory / SORT).clamp(1, self.threads))
+    }
+
+    fn planning(&self, partitions: usize) -> SessionContext {
         let config = self
             .config()
+            .with_target_partitions(partitions)
             .set_usize("datafusion.optimizer.hash_join_single_partition_threshold", usize::MAX)
             .set_usize("datafusion.optimizer.hash_join_single_partition_threshold_rows", usize::MAX)
             .set_bool("datafusion.optimizer.join_reordering", false)

@@ -87,7 +87,7 @@ async fn rewrite(engine: &Engine, table: &Table, ours: &Ours, group: &[usize], d
         memory: engine.pool(),
     };
     let scan = Scan::new(table, group.to_vec()).await?;
-    let rows = engine.session().read_table(Arc::new(ScanProvider(scan)))?;
+    let rows = engine.sorting_session().read_table(Arc::new(ScanProvider(scan)))?;
     let mut writer = Writer::instead_of(group, table, &layout);
     writer.write_sorted(rows).await?;
     let mut added = writer.close().await?;

@@ -156,7 +156,7 @@ impl TableRun<'_> {
         retyped: &[(Column, Column)],
     ) -> Result<Vec<deltalake::kernel::Add>> {
         let scan = Scan::all(&opened.table).await?;
-        let rows = self.engine.session().read_table(Arc::new(ScanProvider(scan)))?;
+        let rows = self.engine.sorting_session().read_table(Arc::new(ScanProvider(scan)))?;
         let rows = rows.select(in_new_types(&opened.table.schema, layout, retyped, self.meant.datetime))?;
         let mut writer = Writer::new(layout);
         writer.write_sorted(rows).await?;
