@@ -162,20 +162,10 @@ fn others(look: &Look) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use lakemerge_source::dms::names::FileName;
-
     use super::*;
 
     fn listing(loads: &[(&str, i64)]) -> Listing {
-        let file = |(name, minutes): &(&str, i64)| RawFile {
-            name: (*name).to_string(),
-            kind: FileName::parse(name).unwrap(),
-            path: (*name).into(),
-            shown: (*name).to_string(),
-            size: 10,
-            modified: minutes * 60 * 1000,
-            tag: String::new(),
-        };
+        let file = |(name, minutes): &(&str, i64)| RawFile { modified: minutes * 60 * 1000, ..RawFile::of(name, 10) };
         Listing { loads: loads.iter().map(file).collect(), ..Listing::default() }
     }
 

@@ -122,28 +122,17 @@ impl Read for Fetched {
 
 #[cfg(test)]
 mod tests {
-    use lakemerge_source::dms::names::FileName;
     use object_store::memory::InMemory;
 
     use super::*;
 
-    fn file(size: usize) -> RawFile {
-        RawFile {
-            name: "LOAD00000001.csv".into(),
-            kind: FileName::parse("LOAD00000001.csv").unwrap(),
-            path: "s/t/LOAD00000001.csv".into(),
-            shown: "s/t/LOAD00000001.csv".into(),
-            size: size as u64,
-            modified: 0,
-            tag: String::new(),
-        }
-    }
+    const NAME: &str = "LOAD00000001.csv";
 
     #[tokio::test]
     async fn a_file_of_any_size_comes_whole() {
         for size in [0, 1, STRETCH as usize, STRETCH as usize + 1, 4 * STRETCH as usize - 1] {
             let bytes: Bytes = (0..size).map(|i| (i / 7) as u8).collect();
-            let (store, file): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), file(size));
+            let (store, file): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), RawFile::of(NAME, size));
             store.put(&file.path, bytes.clone().into()).await.unwrap();
             let (mut content, digest) = Fetched::start(Arc::clone(&store), &file);
             let read = move || {
@@ -158,7 +147,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_is_written_again_meanwhile_is_not_read_on() {
-        let (store, file): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), file(8 * STRETCH as usize));
+        let (store, file): (Arc<dyn ObjectStore>, _) =
+            (Arc::new(InMemory::new()), RawFile::of(NAME, 8 * STRETCH as usize));
         store.put(&file.path, vec![1; file.size as usize].into()).await.unwrap();
         let mut stretches = stretches(Arc::clone(&store), &file);
         assert!(stretches.next().await.unwrap().is_ok());

@@ -34,6 +34,16 @@ pub struct RawFile {
 /// How far a change file's LastModified may be from its stamp where DMS itself wrote it there, in milliseconds.
 const AS_WRITTEN: i64 = 15 * 60 * 1000;
 
+#[cfg(test)]
+impl RawFile {
+    /// A file of the table `s.t`, as a store without tags lists it.
+    pub fn of(name: &str, size: usize) -> RawFile {
+        let (path, kind) = (format!("s/t/{name}"), FileName::parse(name).expect("a name of a raw file"));
+        let (shown, tag) = (path.clone(), String::new());
+        RawFile { name: name.into(), kind, path: path.into(), shown, size: size as u64, modified: 0, tag }
+    }
+}
+
 impl RawFile {
     /// What a LOAD file's number counts in: the folder of its partition, and its segment.
     pub fn segment(&self) -> (&str, u32) {

@@ -118,6 +118,27 @@ enum FileRows {
     ToCome(RawFile),
 }
 
+#[cfg(test)]
+impl Reading {
+    /// For the files of a table of `columns`, the first of them its key, on one thread.
+    pub fn of(store: Arc<dyn ObjectStore>, columns: Vec<lakemerge_source::schema::Column>) -> Reading {
+        let primary_key = columns.iter().take(1).map(|column| column.name.clone()).collect();
+        Reading {
+            table: TableName::new("s", "t"),
+            store,
+            in_flight: Budget::new(1 << 20),
+            threads: 1,
+            settings: Arc::default(),
+            shape: Arc::new(Shape::of(TableSchema { columns, primary_key })),
+            datetime: DatetimeAs::default(),
+            key: Arc::new([0]),
+            metadata: Arc::new([]),
+            others: Arc::default(),
+            apart: None,
+        }
+    }
+}
+
 impl Reading {
     /// The records that were set apart so far.
     pub fn bad(&self) -> Vec<BadRecord> {

@@ -242,15 +242,7 @@ impl Bounds {
         if !has_sound_bounds(field.data_type()) {
             return None;
         }
-        let (least, most) = (bound(self.least.as_ref()?, field)?, bound(self.most.as_ref()?, field)?);
-        // the log keeps time stamps in milliseconds, which some writers cut them to (Delta protocol, *Per-file Statistics*)
-        let most = match most {
-            ScalarValue::TimestampMicrosecond(Some(time), zone) => {
-                ScalarValue::TimestampMicrosecond(Some(time.saturating_add(999)), zone)
-            }
-            most => most,
-        };
-        Some((least, most))
+        Some((bound(self.least.as_ref()?, field)?, bound(self.most.as_ref()?, field)?))
     }
 }
 

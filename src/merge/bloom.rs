@@ -5,7 +5,7 @@
 
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Field, Int8Type, Int16Type, Int32Type, Int64Type, Schema, TimeUnit,
+    DataType, Date32Type, Decimal128Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, TimeUnit,
     TimestampMicrosecondType,
 };
 use deltalake::parquet::basic::Type as PhysicalType;
@@ -23,19 +23,12 @@ pub fn is_understood(data_type: &DataType) -> bool {
     *data_type != DataType::Binary
 }
 
-/// True for the keys that usually come in no order, such as UUIDs. Numbers and times mostly grow, so that the bounds of
-/// files tell them apart, and their columns are hardly larger than a filter.
-fn has_no_order(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::Binary)
-}
-
-/// The columns of `key` that get filters in a file that has the columns of `schema`.
+/// The columns of `key` that get filters in a file that has the columns of `schema`: texts, which usually come in no order,
+/// such as UUIDs. Numbers and times mostly grow, so that the bounds of files tell them apart, and their columns are hardly
+/// larger than a filter.
 pub fn columns(schema: &Schema, key: &[String]) -> Vec<ColumnPath> {
-    let is_filtered = |name: &&String| {
-        let data_type = schema.field_with_name(name).map(Field::data_type);
-        data_type.is_ok_and(|data_type| has_no_order(data_type) && is_understood(data_type))
-    };
-    key.iter().filter(is_filtered).map(|name| ColumnPath::from(name.as_str())).collect()
+    let is_text = |name: &&String| schema.field_with_name(name).is_ok_and(|field| *field.data_type() == DataType::Utf8);
+    key.iter().filter(is_text).map(|name| ColumnPath::from(name.as_str())).collect()
 }
 
 /// `properties` of a file in which `column` has filters.

@@ -2,18 +2,9 @@
 
 use super::super::listing::Undated;
 use super::*;
-use lakemerge_source::dms::names::FileName;
 
 fn file(name: &str, modified: i64) -> RawFile {
-    RawFile {
-        name: name.to_string(),
-        kind: FileName::parse(name).unwrap(),
-        path: name.into(),
-        shown: name.to_string(),
-        size: 10,
-        modified,
-        tag: modified.to_string(),
-    }
+    RawFile { modified, tag: modified.to_string(), ..RawFile::of(name, 10) }
 }
 
 fn listing(files: &[(&str, i64)]) -> Listing {

@@ -5,14 +5,11 @@ use std::io::Cursor;
 use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
 use deltalake::parquet::arrow::ArrowWriter;
 use deltalake::parquet::file::properties::WriterProperties;
-use lakemerge_source::dms::shape::Shape;
-use lakemerge_source::name::TableName;
-use lakemerge_source::schema::{Column, DatetimeAs};
+use lakemerge_source::schema::Column;
 use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 
 use super::*;
-use crate::budget::Budget;
 use crate::dms::content::Fetched;
 
 /// Ids and names of `rows` rows, a hundred to a row group.
@@ -32,38 +29,13 @@ fn reading(store: Arc<dyn ObjectStore>) -> Reading {
         sql_type: sql_type.parse().unwrap(),
         nullable: name != "id",
     };
-    let columns = vec![column("id", "INT"), column("name", "TEXT")];
-    Reading {
-        table: TableName::new("s", "t"),
-        store,
-        in_flight: Budget::new(1 << 20),
-        threads: 1,
-        settings: Arc::default(),
-        shape: Arc::new(Shape::of(TableSchema { columns, primary_key: vec!["id".into()] })),
-        datetime: DatetimeAs::default(),
-        key: Arc::new([0]),
-        metadata: Arc::new([]),
-        others: Arc::default(),
-        apart: None,
-    }
-}
-
-fn raw_file(size: usize) -> RawFile {
-    RawFile {
-        name: "LOAD00000001.parquet".into(),
-        kind: FileName::parse("LOAD00000001.parquet").unwrap(),
-        path: "s/t/LOAD00000001.parquet".into(),
-        shown: "s/t/LOAD00000001.parquet".into(),
-        size: size as u64,
-        modified: 0,
-        tag: String::new(),
-    }
+    Reading::of(store, vec![column("id", "INT"), column("name", "TEXT")])
 }
 
 /// How many rows are read before the file's end, whole or as it streams in; or the error.
 async fn read(bytes: Bytes, as_it_streams: bool) -> Result<usize, String> {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let file = raw_file(bytes.len());
+    let file = RawFile::of("LOAD00000001.parquet", bytes.len());
     store.put(&file.path, bytes.clone().into()).await.unwrap();
     let reading = reading(store);
     let work = move || {

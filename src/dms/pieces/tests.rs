@@ -5,11 +5,10 @@ use std::io::ErrorKind;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int32Type;
 use futures::TryStreamExt;
-use lakemerge_source::dms::names::{FileKind, FileName};
+use lakemerge_source::dms::names::FileKind;
 use lakemerge_source::dms::shape::Shape;
 use lakemerge_source::schema::{Column, DatetimeAs, TableSchema};
 use object_store::memory::InMemory;
-use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -199,26 +198,13 @@ proptest! {
 /// A file that is fetched whole where `in_flight` is twice its size, and streams in otherwise.
 async fn changes(content: &str, in_flight: usize, threads: usize) -> (String, LoadRead) {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let (path, name) = (Path::from("raw/20240101-000000000.csv"), "20240101-000000000.csv");
-    store.put(&path, content.to_string().into()).await.unwrap();
-    let (kind, shown, size) = (FileName::parse(name).unwrap(), path.to_string(), content.len() as u64);
-    let file = RawFile { name: name.into(), kind, path, shown, size, modified: 0, tag: String::new() };
+    let file = RawFile::of("20240101-000000000.csv", content.len());
+    store.put(&file.path, content.to_string().into()).await.unwrap();
     let column =
         |name: &str, sql_type: &str| Column { name: name.into(), sql_type: sql_type.parse().unwrap(), nullable: false };
     let columns = vec![column("id", "INT"), column("text", "TEXT")];
-    let reading = Reading {
-        table: TableName::new("s", "t"),
-        store,
-        in_flight: Budget::new(in_flight),
-        threads,
-        settings: Arc::default(),
-        shape: Arc::new(Shape::of(TableSchema { columns, primary_key: vec!["id".into()] })),
-        datetime: DatetimeAs::default(),
-        key: Arc::new([0]),
-        metadata: Arc::new([]),
-        others: Arc::default(),
-        apart: Some(Apart::default()),
-    };
+    let (in_flight, apart) = (Budget::new(in_flight), Some(Apart::default()));
+    let reading = Reading { in_flight, threads, apart, ..Reading::of(store, columns) };
     let mut incoming = reading.changes(vec![file]);
     let rows: Vec<_> = incoming.rows().try_collect().await.unwrap();
     let mut told = format!("{:?}", reading.bad());
