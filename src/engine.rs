@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -19,8 +20,8 @@ const RAW: usize = 16;
 /// Pieces of data files that are rewritten may take this part of the pool: sorts of other tables share it.
 const REWRITING: usize = 2;
 
-/// What a sort should have before another one goes on beside it.
-const SORT: usize = 256 << 20;
+/// Rows that are sorted may take this part of the pool.
+const SORTING: usize = 2;
 
 /// What sessions share.
 #[derive(Clone)]
@@ -43,7 +44,10 @@ impl Engine {
     pub fn new(lake: &Location, memory_limit: usize, threads: usize) -> Result<Engine> {
         // Greedy: a fair pool divides by consumers that may never ask, and can then starve the one that does (T-A26).
         let pool = GreedyMemoryPool::new(memory_limit / 2);
-        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc()?;
+        // what does not fit into memory may take as much of the disk as there is
+        let disk = DiskManagerBuilder::default().with_max_temp_directory_size(u64::MAX);
+        let builder = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk);
+        let runtime = builder.build_arc()?;
         runtime.register_object_store(&lake.store_url()?, Arc::clone(&lake.store));
         let changes_memory = changes_memory(memory_limit);
         let changes = Arc::new(GreedyMemoryPool::new(changes_memory));
@@ -96,6 +100,11 @@ impl Engine {
         self.changes_memory
     }
 
+    /// How many bytes rows take at most that are being sorted.
+    pub fn sort_memory(&self) -> usize {
+        self.memory / SORTING
+    }
+
     /// Pieces of work that are worth doing at once.
     pub fn threads(&self) -> usize {
         self.threads
@@ -104,19 +113,8 @@ impl Engine {
     /// A session that plans merges: what stands first in a join is hashed, in one piece, and texts keep the type that
     /// the files have, so that keys of both sides are of one type (E-11, E-12).
     pub fn session(&self) -> SessionContext {
-        self.planning(self.threads)
-    }
-
-    /// The same for sorts of data files: one for each thread, as far as there is memory for so many. The pool gives to who
-    /// asks first, and one that finds nothing left cannot even begin to spill.
-    pub fn sorting_session(&self) -> SessionContext {
-        self.planning((self.memory / SORT).clamp(1, self.threads))
-    }
-
-    fn planning(&self, partitions: usize) -> SessionContext {
         let config = self
             .config()
-            .with_target_partitions(partitions)
             .set_usize("datafusion.optimizer.hash_join_single_partition_threshold", usize::MAX)
             .set_usize("datafusion.optimizer.hash_join_single_partition_threshold_rows", usize::MAX)
             .set_bool("datafusion.optimizer.join_reordering", false)

@@ -87,9 +87,9 @@ async fn rewrite(engine: &Engine, table: &Table, ours: &Ours, group: &[usize], d
         memory: engine.pool(),
     };
     let scan = Scan::new(table, group.to_vec()).await?;
-    let rows = engine.sorting_session().read_table(Arc::new(ScanProvider(scan)))?;
+    let rows = engine.session().read_table(Arc::new(ScanProvider(scan)))?.execute_stream().await?;
     let mut writer = Writer::instead_of(group, table, &layout);
-    writer.write_sorted(rows).await?;
+    writer.write_sorted(engine, rows).await?;
     let mut added = writer.close().await?;
     // the same rows in other files: readers of changes have nothing to see
     added.iter_mut().for_each(|add| add.data_change = false);

@@ -1,7 +1,6 @@
 //! A full load: rows stream in, are sorted by key (spilling to disk), lose the doubles that DMS may write, and become
 //! the files of a new table.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,12 +9,9 @@ use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::catalog::streaming::StreamingTable;
 use datafusion::error::DataFusionError;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
-use datafusion::prelude::ident;
 use deltalake::kernel::Add;
 use futures::TryStreamExt;
 use roaring::RoaringTreemap;
@@ -23,6 +19,7 @@ use tokio::sync::mpsc;
 
 use super::SameKey;
 use super::net::{CHANGE, Net};
+use super::sort;
 use super::write::{Layout, Writer};
 use crate::dms::reading::{LoadRead, LoadStep};
 use crate::engine::Engine;
@@ -75,9 +72,8 @@ async fn distinct(
 ) -> Result<Distinct> {
     let read = Arc::new(Mutex::new(LoadRead::default()));
     let incoming = numbered(layout, steps, Arc::clone(&read));
-    let order = layout.key.iter().map(|name| ident(name).sort(true, true));
-    let order = order.chain([ident(CHANGE).sort(true, true)]).collect();
-    let by_key = engine.session().read_table(once(incoming)?)?.sort(order)?.execute_stream().await?;
+    let by: Vec<_> = layout.key_numbers().chain([layout.schema.fields().len()]).collect();
+    let by_key = sort::sorted(engine, layout, &by, incoming).await?;
     let doubles = Arc::new(AtomicU64::new(0));
     let rows = without_doubles(layout, by_key, same_key, Arc::clone(&doubles))?;
     Ok(Distinct { rows, read, doubles })
@@ -106,41 +102,9 @@ async fn write_by_key(
     if layout.partition_by.is_empty() {
         writer.write_all(rows).await?;
     } else {
-        writer.write_sorted(engine.session().read_table(once(rows)?)?).await?;
+        writer.write_sorted(engine, rows).await?;
     }
     writer.close().await
-}
-
-/// A stream as a table that can be read once.
-pub fn once(rows: SendableRecordBatchStream) -> Result<Arc<StreamingTable>> {
-    let schema = rows.schema();
-    let stream = Arc::new(Once { schema: Arc::clone(&schema), rows: Mutex::new(Some(rows)) });
-    Ok(Arc::new(StreamingTable::try_new(schema, vec![stream])?))
-}
-
-struct Once {
-    schema: SchemaRef,
-    rows: Mutex<Option<SendableRecordBatchStream>>,
-}
-
-impl fmt::Debug for Once {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Once")
-    }
-}
-
-impl PartitionStream for Once {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner).take();
-        rows.unwrap_or_else(|| {
-            let again = futures::stream::once(async { Err(Error::definite("a stream was read twice").into()) });
-            Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), again))
-        })
-    }
 }
 
 /// The stream of a load's rows, numbered in order.

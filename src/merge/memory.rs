@@ -10,13 +10,12 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::prelude::ident;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use lakemerge_source::dms::records::Operation;
 
-use super::load::once;
 use super::net::CHANGE;
+use super::sort;
 use super::write::Layout;
 use crate::dms::changes::ChangeRows;
 use crate::engine::Engine;
@@ -64,12 +63,11 @@ pub fn by_key(
         move |rows| numbered(&schema, rows?, &mut next)
     });
     let numbered = RecordBatchStreamAdapter::new(Arc::clone(&schema), numbered);
-    let order = layout.key.iter().map(String::as_str).chain([CHANGE]).map(|name| ident(name).sort(true, true));
-    let order = order.collect();
-    let (session, layout) = (engine.session(), layout.clone());
+    let (engine, layout) = (engine.clone(), layout.clone());
     let bytes = engine.changes_memory() / PARTS;
     let sorted = async move {
-        let rows = session.read_table(once(Box::pin(numbered))?)?.sort(order)?.execute_stream().await?;
+        let by: Vec<_> = layout.key_numbers().chain([layout.schema.fields().len()]).collect();
+        let rows = sort::sorted(&engine, &layout, &by, Box::pin(numbered)).await?;
         Ok::<_, Error>(Parts { rows, layout, bytes, held: vec![], held_bytes: 0 })
     };
     let parts = futures::stream::once(sorted).map_ok(|parts| {

@@ -15,6 +15,7 @@ mod pieces;
 pub mod rewrite;
 mod row_groups;
 mod skipping;
+mod sort;
 pub mod upserts;
 pub mod vectors;
 pub mod write;

@@ -57,15 +57,19 @@ impl Ordered {
 }
 
 /// Orders the rows of `columns`, which are compared one after the other.
+pub fn ordered(columns: &[ArrayRef], threads: usize) -> Result<Ordered> {
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    order(RowConverter::new(fields)?.convert_columns(columns)?, threads)
+}
+
+/// Orders `rows`.
 ///
 /// A few bytes of a row's binary form decide nearly always, so they stand beside its number: rows are compared without
 /// looking them up.
 ///
 /// # Errors
 /// More rows than 32 bits can number.
-pub fn ordered(columns: &[ArrayRef], threads: usize) -> Result<Ordered> {
-    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    let rows = RowConverter::new(fields)?.convert_columns(columns)?;
+pub fn order(rows: Rows, threads: usize) -> Result<Ordered> {
     let count = u32::try_from(rows.num_rows()).map_err(|_| Error::definite("no more than 2^32 rows can be sorted"))?;
     let alike = alike(&rows);
     let entry = |(row, number): (Row<'_>, u32)| Entry::new(&row.as_ref()[alike..], number);

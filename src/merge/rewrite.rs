@@ -62,7 +62,7 @@ async fn together(
         let new = MemTable::try_new(Arc::clone(&layout.schema), vec![upserts])?;
         rows = rows.union(session.read_table(Arc::new(new))?)?;
     }
-    writer.write_sorted(rows).await?;
+    writer.write_sorted(engine, rows.execute_stream().await?).await?;
     writer.close().await
 }
 

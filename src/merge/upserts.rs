@@ -89,7 +89,7 @@ impl Upserts {
 }
 
 /// The rows at `places`. Interleaving looks at every batch it is given, so it gets only those that these rows lie in.
-fn take(batches: &[RecordBatch], places: &[Packed]) -> Result<RecordBatch> {
+pub fn take(batches: &[RecordBatch], places: &[Packed]) -> Result<RecordBatch> {
     let mut used: HashMap<usize, usize> = HashMap::new();
     let mut inputs = vec![];
     let places: Vec<_> = places

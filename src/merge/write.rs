@@ -9,8 +9,6 @@ use datafusion::arrow::compute::partition;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
-use datafusion::logical_expr::SortExpr;
-use datafusion::prelude::{DataFrame, ident};
 use datafusion::scalar::ScalarValue;
 use deltalake::kernel::Add;
 use deltalake::logstore::LogStoreRef;
@@ -27,8 +25,10 @@ use object_store::path::Path;
 use uuid::Uuid;
 
 use super::bloom;
+use super::sort;
 use super::upserts::Upserts;
 use crate::dms::metadata::MetadataColumn;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::lake::TableType;
 use crate::lake::create::statistics_columns;
@@ -95,12 +95,16 @@ impl Layout {
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
+    pub fn key_numbers(&self) -> impl Iterator<Item = usize> + '_ {
+        self.numbers(&self.key)
+    }
+
     pub fn key_fields(&self) -> Vec<FieldRef> {
-        self.numbers(&self.key).map(|i| Arc::clone(&self.schema.fields()[i])).collect()
+        self.key_numbers().map(|i| Arc::clone(&self.schema.fields()[i])).collect()
     }
 
     pub fn key_columns(&self, batch: &RecordBatch) -> Vec<ArrayRef> {
-        self.numbers(&self.key).map(|i| Arc::clone(batch.column(i))).collect()
+        self.key_numbers().map(|i| Arc::clone(batch.column(i))).collect()
     }
 
     pub fn partition_numbers(&self) -> impl Iterator<Item = usize> + '_ {
@@ -113,8 +117,9 @@ impl Layout {
         self.partition_by.iter().chain(key).filter_map(|name| self.schema.index_of(name).ok())
     }
 
-    pub fn sort_expressions(&self) -> Vec<SortExpr> {
-        self.sort_columns().map(|i| ident(self.schema.field(i).name()).sort(true, true)).collect()
+    /// How many sorts run beside each other: rows that come by key are sorted once more to come by partition.
+    pub fn sorts_at_once(&self) -> usize {
+        if self.partition_by.is_empty() { 1 } else { 2 }
     }
 
     /// The columns that lie in files: all but the partition's.
@@ -226,8 +231,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes `rows`, whose columns are the table's, by partition and key.
-    pub async fn write_sorted(&mut self, rows: DataFrame) -> Result<()> {
-        self.write_all(rows.sort(self.layout.sort_expressions())?.execute_stream().await?).await
+    pub async fn write_sorted(&mut self, engine: &Engine, rows: SendableRecordBatchStream) -> Result<()> {
+        let by: Vec<_> = self.layout.sort_columns().collect();
+        self.write_all(sort::sorted(engine, self.layout, &by, rows).await?).await
     }
 
     /// Writes `rows`, whose columns are the table's and which come by partition.

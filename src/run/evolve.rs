@@ -156,10 +156,10 @@ impl TableRun<'_> {
         retyped: &[(Column, Column)],
     ) -> Result<Vec<deltalake::kernel::Add>> {
         let scan = Scan::all(&opened.table).await?;
-        let rows = self.engine.sorting_session().read_table(Arc::new(ScanProvider(scan)))?;
+        let rows = self.engine.session().read_table(Arc::new(ScanProvider(scan)))?;
         let rows = rows.select(in_new_types(&opened.table.schema, layout, retyped, self.meant.datetime))?;
         let mut writer = Writer::new(layout);
-        writer.write_sorted(rows).await?;
+        writer.write_sorted(self.engine, rows.execute_stream().await?).await?;
         writer.close().await
     }
 }
