@@ -253,7 +253,7 @@ async fn ask(job: &Job, args: QueryArgs) -> Result<u8> {
         QueryFormat::Json => query::Format::Json,
         QueryFormat::Ndjson => query::Format::Ndjson,
     };
-    let engine = job.engine()?;
+    let engine = job.engine(1)?;
     let tables = Arc::new(desk::LakeTables(Lake::new(job.lake.clone())));
     let request = query::Request { input, format, output: args.output };
     query::run(engine.session_with(engine.config()), tables, request).await?;
@@ -286,7 +286,7 @@ fn write_json(value: &impl serde::Serialize, out: &mut impl Write) -> Result<()>
 }
 
 async fn look_after(job: &Job, args: MaintainArgs) -> Result<u8> {
-    let (lake, engine) = (Lake::new(job.lake.clone()), job.engine()?);
+    let (lake, engine) = (Lake::new(job.lake.clone()), job.engine(1)?);
     let names = lake.table_names().await?;
     let asked: Vec<_> = args.tables.iter().map(|name| job.name_in_lake(name)).collect();
     if let Some(unknown) = asked.iter().find(|name| !names.contains(name)) {

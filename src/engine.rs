@@ -9,6 +9,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::allocator;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::storage::Location;
@@ -20,46 +21,97 @@ const RAW: usize = 16;
 /// Pieces of data files that are rewritten may take this part of the pool: sorts of other tables share it.
 const REWRITING: usize = 2;
 
-/// Rows that are sorted may take this part of the pool.
-const SORTING: usize = 2;
+/// Rows that are sorted may take this part of the memory limit.
+const SORTING: usize = 4;
+
+/// With less there is no room for what the allocator keeps of memory that was given back.
+const AMPLE: usize = 512 << 20;
+
+/// Where memory is scarce, buffers of as many bytes go back to the system at once.
+const LARGE: usize = 1 << 20;
 
 /// What sessions share.
 #[derive(Clone)]
 pub struct Engine {
     runtime: Arc<RuntimeEnv>,
+    memory_limit: usize,
     /// What changes take that are held until they are merged.
     changes: Arc<dyn MemoryPool>,
-    changes_memory: usize,
     in_flight: Budget,
     rewriting: Budget,
     /// Of pieces of data files that are encoded, one for each thread.
     cores: Arc<Semaphore>,
+    /// Of tables that are worked on.
+    turns: Arc<Turns>,
     threads: usize,
-    memory: usize,
+}
+
+struct Turns {
+    permits: Arc<Semaphore>,
+    memory_is_scarce: bool,
 }
 
 impl Engine {
-    /// DataFusion's operators and the readers and writers of data files get half of the memory limit, and changes that are
-    /// held a quarter; the rest is for what no pool sees: unpacked pages and raw records.
-    pub fn new(lake: &Location, memory_limit: usize, threads: usize) -> Result<Engine> {
-        // Greedy: a fair pool divides by consumers that may never ask, and can then starve the one that does (T-A26).
-        let pool = GreedyMemoryPool::new(memory_limit / 2);
+    /// An engine for work that shares `memory_limit` bytes among so many tables at once: each has its part of them.
+    pub fn new(lake: &Location, memory_limit: usize, threads: usize, at_once: usize) -> Result<Engine> {
         // what does not fit into memory may take as much of the disk as there is
         let disk = DiskManagerBuilder::default().with_max_temp_directory_size(u64::MAX);
-        let builder = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk);
-        let runtime = builder.build_arc()?;
+        let runtime = RuntimeEnvBuilder::new().with_disk_manager_builder(disk).build()?;
         runtime.register_object_store(&lake.store_url()?, Arc::clone(&lake.store));
-        let changes_memory = changes_memory(memory_limit);
-        let changes = Arc::new(GreedyMemoryPool::new(changes_memory));
-        let in_flight = Budget::new(memory_limit / RAW);
-        let rewriting = Budget::new(memory_limit / 2 / REWRITING);
-        let (cores, memory) = (Arc::new(Semaphore::new(threads.max(1))), memory_limit / 2);
-        Ok(Engine { runtime, changes, changes_memory, in_flight, rewriting, cores, threads, memory })
+        let memory_is_scarce = memory_limit < AMPLE;
+        if memory_is_scarce {
+            allocator::return_at_once(LARGE);
+        }
+        let cores = Arc::new(Semaphore::new(threads.max(1)));
+        let turns = Arc::new(Turns { permits: Arc::new(Semaphore::new(at_once)), memory_is_scarce });
+        Ok(Engine::within(&runtime, memory_limit / at_once, cores, turns, threads))
+    }
+
+    /// The same for one table, which what others take does not starve.
+    pub fn of_its_own(&self) -> Engine {
+        let (cores, turns) = (Arc::clone(&self.cores), Arc::clone(&self.turns));
+        Engine::within(&self.runtime, self.memory_limit, cores, turns, self.threads)
+    }
+
+    /// DataFusion's operators and the readers and writers of data files get half of the memory limit, and changes that are
+    /// held and rows that are sorted a quarter each. Never are all of them full at once, which leaves room for what is not
+    /// counted: unpacked pages and raw records.
+    fn within(
+        runtime: &RuntimeEnv,
+        memory_limit: usize,
+        cores: Arc<Semaphore>,
+        turns: Arc<Turns>,
+        threads: usize,
+    ) -> Engine {
+        let mut runtime = runtime.clone();
+        // Greedy: a fair pool divides by consumers that may never ask, and can then starve the one that does (T-A26).
+        runtime.memory_pool = Arc::new(GreedyMemoryPool::new(memory_limit / 2));
+        Engine {
+            runtime: Arc::new(runtime),
+            memory_limit,
+            changes: Arc::new(GreedyMemoryPool::new(changes_memory(memory_limit))),
+            in_flight: Budget::new(memory_limit / RAW),
+            rewriting: Budget::new(memory_limit / 2 / REWRITING),
+            cores,
+            turns,
+            threads,
+        }
+    }
+
+    /// Waits until so few tables are being worked on that there is memory for one more.
+    pub async fn turn(&self) -> Result<Turn> {
+        let permit = Arc::clone(&self.turns.permits).acquire_owned().await.map_err(Error::definite)?;
+        Ok(Turn { _permit: permit, memory_is_scarce: self.turns.memory_is_scarce })
+    }
+
+    /// Bytes that one table may take.
+    pub fn memory_limit(&self) -> usize {
+        self.memory_limit
     }
 
     /// Bytes that DataFusion's operators share.
     pub fn memory(&self) -> usize {
-        self.memory
+        self.memory_limit / 2
     }
 
     /// The pool of DataFusion's operators and of row groups that are being read or written.
@@ -95,14 +147,14 @@ impl Engine {
         MemoryConsumer::new("changes").register(&self.changes)
     }
 
-    /// How many bytes of changes are held at most, over all tables.
+    /// How many bytes of changes are held at most.
     pub fn changes_memory(&self) -> usize {
-        self.changes_memory
+        changes_memory(self.memory_limit)
     }
 
     /// How many bytes rows take at most that are being sorted.
     pub fn sort_memory(&self) -> usize {
-        self.memory / SORTING
+        self.memory_limit / SORTING
     }
 
     /// Pieces of work that are worth doing at once.
@@ -131,6 +183,20 @@ impl Engine {
         SessionConfig::new()
             .with_target_partitions(self.threads)
             .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
+    }
+}
+
+/// The right to work on a table, until it is dropped.
+pub struct Turn {
+    _permit: OwnedSemaphorePermit,
+    memory_is_scarce: bool,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.memory_is_scarce {
+            allocator::return_all();
+        }
     }
 }
 

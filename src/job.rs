@@ -140,9 +140,12 @@ impl Job {
         }
     }
 
-    /// DataFusion within this job's limits.
-    pub fn engine(&self) -> Result<Engine> {
-        Engine::new(&self.lake, self.memory_limit, self.parallelism)
+    /// DataFusion within this job's limits, for work on so many tables. As many of them are worked on at once as there are
+    /// threads for, and memory to give each the least that it needs.
+    pub fn engine(&self, tables: usize) -> Result<Engine> {
+        let enough_for = self.memory_limit / usize::try_from(LEAST_MEMORY).unwrap_or(usize::MAX);
+        let at_once = self.parallelism.min(tables).min(enough_for).max(1);
+        Engine::new(&self.lake, self.memory_limit, self.parallelism, at_once)
     }
 
     /// The tables that the configuration names, by their names in the lake.

@@ -26,6 +26,7 @@ pub mod config;
 pub mod job;
 pub mod storage;
 pub mod dms;
+pub mod allocator;
 pub mod budget;
 pub mod engine;
 pub mod merge;

@@ -60,6 +60,10 @@ impl TableRun<'_> {
     }
 
     async fn look_ahead(&mut self, plan: &mut TablePlan, depth: Depth) -> Result<()> {
+        let _turn = match depth {
+            Depth::Names => None,
+            Depth::Records => Some(self.engine.turn().await?),
+        };
         self.look_into_the_quarantine().await?;
         let opened = self.open().await?;
         let mut ahead = opened.map(|opened| self.ahead_of(opened, plan)).transpose()?;

@@ -81,7 +81,7 @@ async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -
     let names = tables(job, &options).await?;
     let known = names.clone();
     let others = Others::default();
-    let engine = job.engine()?;
+    let engine = job.engine(names.len())?;
     let lake = Lake::new(job.lake.clone());
     if !lake.location().is_local() && lake.table_names().await?.is_empty() {
         probe::conditional_writes(lake.location()).await.map_err(|e| e.so("nothing was merged"))?;
@@ -90,7 +90,8 @@ async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -
     let progress = progress(names.len());
     let mut work = futures::stream::iter(names)
         .map(|name| {
-            let (job, engine, lake, options) = (Arc::clone(job), engine.clone(), lake.clone(), Arc::clone(&options));
+            let (job, engine, lake, options) =
+                (Arc::clone(job), engine.of_its_own(), lake.clone(), Arc::clone(&options));
             let others = Arc::clone(&others);
             // a task of its own, so that tables use all threads and a panic in one leaves the others alone
             async move {
@@ -137,16 +138,17 @@ pub async fn plan(job: Arc<Job>, options: Options, depth: Depth) -> Result<Plan>
     let options = options.in_lake(&job);
     let names = tables(&job, &options).await?;
     let (known, others) = (names.clone(), Others::default());
-    let (engine, lake, options) = (job.engine()?, Lake::new(job.lake.clone()), Arc::new(options));
+    let (engine, lake, options) = (job.engine(names.len())?, Lake::new(job.lake.clone()), Arc::new(options));
     let progress = progress(names.len());
     let mut plans: Vec<_> = futures::stream::iter(names)
         .map(|name| {
-            let (job, engine, lake, options) = (Arc::clone(&job), engine.clone(), lake.clone(), Arc::clone(&options));
+            let (job, engine, lake, options) =
+                (Arc::clone(&job), engine.of_its_own(), lake.clone(), Arc::clone(&options));
             let (progress, others) = (progress.clone(), Arc::clone(&others));
             async move {
                 let label = name.to_string();
-                let wishes = wishes(&job, &options, &name);
                 let task = tokio::spawn(async move {
+                    let wishes = wishes(&job, &options, &name);
                     TableRun::new(&job, &engine, &lake, name, wishes, others).foresee(depth).await
                 });
                 let plan = task.await.unwrap_or_else(|error| {
@@ -244,8 +246,7 @@ pub fn wishes(job: &Job, options: &Options, name: &TableName) -> Wishes {
         late_window: job.late_window,
         expired_before: expired_before(job.raw_retention),
         max_file_size: job.settings.max_file_size * 1024,
-        // typed rows, keys and new files of a batch stand beside each other, and tables share the limit
-        batch_bytes: job.batch_bytes.min(job.memory_limit as u64 / 8),
+        batch_bytes: job.batch_bytes,
     }
 }
 

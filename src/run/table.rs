@@ -62,6 +62,9 @@ impl<'a> TableRun<'a> {
         others: Others,
     ) -> TableRun<'a> {
         let report = TableReport::new(name.to_string());
+        // typed rows, keys and new files of a batch stand beside each other
+        let batch_bytes = wishes.batch_bytes.min(engine.memory_limit() as u64 / 8);
+        let wishes = Wishes { batch_bytes, ..wishes };
         TableRun { job, engine, lake, meant: job.table(&name), name, wishes, report, others }
     }
 
@@ -78,6 +81,7 @@ impl<'a> TableRun<'a> {
         loop {
             let opened = self.open().await?;
             if let Some((opened, evolution)) = opened.as_ref().and_then(|o| Some((o, o.evolution.as_ref()?))) {
+                let _turn = self.engine.turn().await?;
                 races = lost(self.evolve(evolution, &opened.ours.facts.schema, opened).await?, races).await?;
                 continue;
             }
@@ -99,7 +103,9 @@ impl<'a> TableRun<'a> {
                 self.conclude(opened.as_ref());
                 return Ok(());
             }
+            let turn = self.engine.turn().await?;
             let outcome = self.step(step, opened, &listing).await?;
+            drop(turn);
             if let Outcome::Committed(version) = outcome {
                 listed = Some((listing, Some(version)));
             }
@@ -147,7 +153,11 @@ impl<'a> TableRun<'a> {
     pub async fn look_after(&mut self) {
         let Some(to) = self.report.version.filter(|_| self.report.commits > 0) else { return };
         let from = to.saturating_sub(self.report.commits);
-        match maintain::after_run(self.engine, self.lake, &self.name, from, to).await {
+        let upkeep = async {
+            let _turn = self.engine.turn().await?;
+            maintain::after_run(self.engine, self.lake, &self.name, from, to).await
+        };
+        match upkeep.await {
             Ok(done) => {
                 self.report.version = Some(to + done.commits);
                 self.report.maintenance = done;
