@@ -257,17 +257,37 @@ fn memory_limit(text: &str) -> Result<usize> {
     Ok(usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// The smaller of the machine's memory and the cgroup's limit (a container sees the machine's own figure, E-8).
+/// The smaller of the machine's memory and the limit of a cgroup that this process is in (a container sees the machine's
+/// own figure, E-8).
 fn available_memory() -> u64 {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
         Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
     });
-    let cgroup = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .iter()
-        .filter_map(|file| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok())
-        .min();
-    machine.unwrap_or(1 << 30).min(cgroup.unwrap_or(u64::MAX))
+    let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = memory_limits_of(&cgroups);
+    let limit = limits.iter().filter_map(|file| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()).min();
+    machine.unwrap_or(1 << 30).min(limit.unwrap_or(u64::MAX))
+}
+
+/// The files that hold the limits of these `cgroups` and of those around them, as `/proc/self/cgroup` tells them: of
+/// version 2 `0::PATH`, of version 1 `NUMBER:CONTROLLERS:PATH`. A container may see its own as the root.
+fn memory_limits_of(cgroups: &str) -> Vec<String> {
+    let mut files = vec![];
+    for line in cgroups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (root, file) = match parts.next() {
+            Some("") => ("/sys/fs/cgroup", "memory.max"),
+            Some(controllers) if controllers.split(',').any(|controller| controller == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let path = Path::new(parts.next().unwrap_or("/"));
+        let around = path.ancestors().filter_map(|path| path.strip_prefix("/").ok());
+        files.extend(around.map(|path| Path::new(root).join(path).join(file).display().to_string()));
+    }
+    files
 }
 
 /// `"256MB"`, `"64KB"`, `"2GB"` or plain bytes; the units are powers of 1024.
@@ -315,6 +335,26 @@ mod tests {
         assert_eq!(bytes("1 GiB", "k").unwrap(), 1 << 30);
         assert_eq!(bytes("17", "k").unwrap(), 17);
         assert!(bytes("many", "k").is_err());
+    }
+
+    #[test]
+    fn a_cgroup_has_the_limits_of_those_around_it_too() {
+        assert_eq!(
+            memory_limits_of("0::/batch/job.service"),
+            [
+                "/sys/fs/cgroup/batch/job.service/memory.max",
+                "/sys/fs/cgroup/batch/memory.max",
+                "/sys/fs/cgroup/memory.max"
+            ]
+        );
+        assert_eq!(
+            memory_limits_of("5:cpu,cpuacct:/a\n4:memory:/a\n0::/"),
+            [
+                "/sys/fs/cgroup/memory/a/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory.max"
+            ]
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! [`fresh copy`](site::fresh_copy) of a table: [`site`] is the place of a run of lakemerge, [`theirs`] is the other
 //! side, [`process`] takes the time and the peak memory of both. [`compare`] runs pairs of both and checks after every
 //! run that the table holds what it must ([`state`]); [`queries`] and [`alone`] measure lakemerge by itself,
-//! [`commits`] what a long log costs, [`bucket`] many files on S3 ([`minio`], the server of the tests); [`report`] prints.
+//! [`memory`] what does not fit into it, [`commits`] what a long log costs, [`bucket`] many files on S3 ([`minio`], the server of the tests); [`report`] prints.
 //!
 //! What favours whom: both sides are whole processes on a warm page cache. lakemerge starts from the change file as DMS
 //! writes it, and so also cuts, types and nets it. deltalake starts from the net changes, ready in a Parquet file.
@@ -29,6 +29,7 @@ mod state;
 mod compare;
 mod queries;
 mod alone;
+mod memory;
 mod commits;
 mod bucket;
 mod report;
@@ -51,8 +52,8 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench merge --")]
 struct Options {
-    /// Only these scenarios: uniform, newest, inserts, small, composite, overlap, again, query, idle, commits, bucket, large,
-    /// long
+    /// Only these scenarios: uniform, newest, inserts, small, composite, overlap, again, query, idle, memory, commits, bucket,
+    /// large, long
     scenarios: Vec<String>,
     /// Rows of the table
     #[arg(long, default_value_t = 10_000_000)]
@@ -85,7 +86,7 @@ impl Options {
     }
 }
 
-const SCENARIOS: [&str; 13] = [
+const SCENARIOS: [&str; 14] = [
     "uniform",
     "newest",
     "inserts",
@@ -95,6 +96,7 @@ const SCENARIOS: [&str; 13] = [
     "again",
     "query",
     "idle",
+    "memory",
     "commits",
     "bucket",
     "large",
@@ -149,6 +151,9 @@ async fn benchmark(options: &Options) -> Result<()> {
     }
     if options.wants("idle") {
         alone::idle(&root, options.pairs, &mut report)?;
+    }
+    if options.wants("memory") {
+        memory::run(&orders, &mut report).await?;
     }
     if options.wants("commits") {
         let few = Data::new(&root, Kind::Orders, commits::ROWS);

@@ -46,6 +46,14 @@ impl Site {
         Ok(site)
     }
 
+    /// Bounds the memory of its runs.
+    pub fn with_memory_limit(self, megabytes: u64) -> Result<Site> {
+        let path = self.folder.join("lakemerge.toml");
+        let config = fs::read_to_string(&path)? + &format!("\n[run]\nmemory_limit = \"{megabytes}MB\"\n");
+        fs::write(path, config)?;
+        Ok(self)
+    }
+
     /// Puts a copy of the Delta table in `from` into the lake.
     pub fn with_table(self, from: &Path) -> Result<Site> {
         fresh_copy(from, &self.table())?;

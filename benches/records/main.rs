@@ -137,7 +137,7 @@ impl Ours {
             partition_by: vec![],
             source_columns: schema.columns.len(),
             table_type: TableType::MergeOnRead,
-            memory: job.engine()?.pool(),
+            memory: job.engine(1)?.pool(),
         };
         Ok(Ours { layout, schema })
     }
