@@ -28,7 +28,13 @@ pub async fn run(data: &Data, report: &mut Report) -> Result<()> {
         let site = site.with_loads(&loads)?;
         let load = site.run()?;
         before.check(&site.table(), "lakemerge").await?;
-        tell(&format!("a full load of {} rows", grouped(data.rows)), megabytes(&files(&loads, "")?)?, load, limit, report);
+        tell(
+            &format!("a full load of {} rows", grouped(data.rows)),
+            megabytes(&files(&loads, "")?)?,
+            load,
+            limit,
+            report,
+        );
         for table_type in [TableType::MergeOnRead, TableType::CopyOnWrite] {
             let site = Site::new(&data.work("memory"), data.kind, table_type)?.with_memory_limit(limit)?;
             let site = site.with_table(&table)?.with_loads(&loads)?.with_changes(&file, 0)?;

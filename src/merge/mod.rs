@@ -11,6 +11,7 @@ pub mod locate;
 pub mod memory;
 pub mod net;
 pub mod order;
+mod pages;
 mod pieces;
 pub mod rewrite;
 mod row_groups;

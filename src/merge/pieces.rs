@@ -1,5 +1,5 @@
-//! Pieces of a data file: a row group as it is encoded, or some rows of one without the dead, encoded again in the
-//! encodings that they had, and with Bloom filters if they had any.
+//! Pieces of a data file: a row group as it is encoded, or some rows of one without the dead, page by page or, where that is
+//! not possible, encoded again in the encodings that they had, with Bloom filters if they had any.
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -7,23 +7,26 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use deltalake::parquet::arrow::ArrowSchemaConverter;
 use deltalake::parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
 use deltalake::parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
+use deltalake::parquet::arrow::{ArrowSchemaConverter, ProjectionMask};
 use deltalake::parquet::basic::Encoding;
 use deltalake::parquet::bloom_filter::Sbbf;
+use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::file::metadata::{
     ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
 };
 use deltalake::parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use deltalake::parquet::file::properties::WriterProperties;
+use deltalake::parquet::file::writer::SerializedRowGroupWriter;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use roaring::RoaringTreemap;
 
 use super::bloom;
+use super::pages::{self, Living};
 use super::write::{self, ROW_GROUP_ROWS};
 use crate::engine::{Engine, Room};
 use crate::error::Result;
@@ -39,7 +42,7 @@ pub enum Piece {
     /// A row group as it is.
     Copy { group: usize },
     /// Some rows of a row group.
-    Encode(Rows),
+    Cut(Rows),
 }
 
 /// Rows of a row group.
@@ -58,7 +61,14 @@ impl Rows {
     }
 
     /// The living rows, of all those of the group.
-    fn living(&self) -> RowSelection {
+    fn living(&self) -> Living {
+        let number = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
+        let dead = self.dead.iter().map(|row| number(self.range.start + row)).collect();
+        Living { range: number(self.range.start)..number(self.range.end), dead }
+    }
+
+    /// The same as a reader takes it.
+    fn selection(&self) -> RowSelection {
         let before = RowSelector::skip(usize::try_from(self.range.start).unwrap_or(usize::MAX));
         let living: Vec<RowSelector> = scan::all_but(&self.dead, self.count()).into();
         std::iter::once(before).chain(living).collect::<Vec<_>>().into()
@@ -68,7 +78,30 @@ impl Rows {
 /// A piece as it goes into the new file.
 pub enum Chunks {
     Copied { group: usize, bytes: Stretches, filters: Vec<Option<Sbbf>> },
-    Encoded(Vec<ArrowColumnChunk>),
+    Cut(Vec<Chunk>),
+}
+
+/// A column chunk of a piece.
+pub enum Chunk {
+    OfPages(pages::Chunk),
+    Encoded(ArrowColumnChunk),
+}
+
+impl Chunk {
+    /// How many bytes it has.
+    pub fn size(&self) -> u64 {
+        match self {
+            Chunk::OfPages(chunk) => chunk.size(),
+            Chunk::Encoded(chunk) => chunk.close().bytes_written,
+        }
+    }
+
+    pub fn append_to(self, group: &mut SerializedRowGroupWriter<'_, Vec<u8>>) -> Result<(), ParquetError> {
+        match self {
+            Chunk::OfPages(chunk) => chunk.append_to(group),
+            Chunk::Encoded(chunk) => chunk.append_to_row_group(group),
+        }
+    }
 }
 
 /// The file that pieces are taken of.
@@ -128,15 +161,15 @@ impl Source {
                 let dead: RoaringTreemap = dead.map(|row| row - range.start).collect();
                 let rows = Rows { group: number, range, dead };
                 if rows.dead.len() < rows.count() {
-                    pieces.push(Piece::Encode(rows));
+                    pieces.push(Piece::Cut(rows));
                 }
             }
         }
         pieces
     }
 
-    /// Fetches a piece, and encodes its living rows if it is none that is copied. It has its room of the memory until
-    /// both are dropped.
+    /// Fetches a piece, and takes its dead rows out if it is none that is copied. It has its room of the memory until both
+    /// are dropped.
     pub async fn chunks(
         &self,
         engine: &Engine,
@@ -150,17 +183,28 @@ impl Source {
                 let bytes = Stretches::fetch(self.store.as_ref(), &self.path, &[span]).await?;
                 Ok((Chunks::Copied { group, bytes, filters: self.filters(group).await? }, room))
             }
-            Piece::Encode(rows) => {
+            Piece::Cut(rows) => {
                 let ranges = self.ranges(&rows);
                 let room = engine.room(self.bytes(&rows, &ranges)).await?;
                 let bytes = Stretches::fetch(self.store.as_ref(), &self.path, &ranges).await?;
-                let (reading, schema) = (self.reading.clone(), Arc::clone(&self.schema));
+                // a filter of more rows than there are in the new row group is larger than it needs to be
+                let is_whole =
+                    rows.count() == u64::try_from(self.footer.row_group(rows.group).num_rows()).unwrap_or_default();
+                let filters = if is_whole { self.filters(rows.group).await? } else { vec![] };
+                let cutting = Cutting {
+                    reading: self.reading.clone(),
+                    schema: Arc::clone(&self.schema),
+                    encoders,
+                    rows,
+                    bytes,
+                    filters,
+                };
                 let core = engine.core().await?;
-                let encoded = tokio::spawn(async move {
+                let chunks = tokio::spawn(async move {
                     let _core = core;
-                    encode(reading, &encoders, schema, &rows, bytes).await
+                    cutting.chunks().await
                 });
-                Ok((Chunks::Encoded(encoded.await??), room))
+                Ok((Chunks::Cut(chunks.await??), room))
             }
         }
     }
@@ -262,31 +306,73 @@ fn has_good_dictionary(column: &ColumnChunkMetaData) -> bool {
     everywhere && usize::try_from(bytes).is_ok_and(|bytes| bytes < write::DICTIONARY_BYTES)
 }
 
-/// The living ones of `rows` as the column chunks of a row group.
-async fn encode(
+/// Some rows of a row group, and what of it was fetched.
+struct Cutting {
     reading: ArrowReaderMetadata,
-    encoders: &ArrowRowGroupWriterFactory,
     schema: SchemaRef,
-    rows: &Rows,
+    encoders: Arc<ArrowRowGroupWriterFactory>,
+    rows: Rows,
     bytes: Stretches,
-) -> Result<Vec<ArrowColumnChunk>> {
-    let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, reading)
-        .with_batch_size(BATCH)
-        .with_row_groups(vec![rows.group])
-        .with_row_selection(rows.living())
-        .build()?;
-    let mut columns = encoders.create_column_writers(0)?;
-    for batch in batches {
-        let batch = RecordBatch::try_new(Arc::clone(&schema), batch?.columns().to_vec())?;
-        let leaves = schema.fields().iter().zip(batch.columns());
-        for ((field, values), column) in leaves.zip(&mut columns) {
-            for leaf in compute_leaves(field, values)? {
-                column.write(&leaf)?;
+    /// Bloom filters by column, where they may be taken as they are.
+    filters: Vec<Option<Sbbf>>,
+}
+
+impl Cutting {
+    /// The living rows as the column chunks of a row group.
+    async fn chunks(self) -> Result<Vec<Chunk>> {
+        let (footer, living) = (self.reading.metadata(), self.rows.living());
+        let group = footer.row_group(self.rows.group);
+        let (mut chunks, mut codec) = (vec![], pages::Codec::new());
+        for (number, metadata) in group.columns().iter().enumerate() {
+            let filter = self.filters.get(number).cloned().flatten();
+            let column = pages::Column {
+                metadata,
+                places: footer.offset_index().and_then(|index| index.get(self.rows.group)?.get(number)),
+                index: footer.column_index().and_then(|index| index.get(self.rows.group)?.get(number)),
+                rows: usize::try_from(group.num_rows()).unwrap_or_default(),
+            };
+            let lacks_filter = filter.is_none() && self.wants_filter(number, metadata);
+            let cut = if lacks_filter { None } else { column.cut(&self.bytes, &living, filter, &mut codec)? };
+            chunks.push(cut.map(Chunk::OfPages));
+            tokio::task::yield_now().await;
+        }
+        self.encode_the_rest(chunks).await
+    }
+
+    /// True for a column that had a Bloom filter, and is to have one again.
+    fn wants_filter(&self, number: usize, column: &ColumnChunkMetaData) -> bool {
+        column.bloom_filter_offset().is_some() && bloom::is_understood(self.schema.field(number).data_type())
+    }
+
+    /// Fills in the chunks that are missing: their values are decoded and encoded again.
+    async fn encode_the_rest(self, mut chunks: Vec<Option<Chunk>>) -> Result<Vec<Chunk>> {
+        let missing: Vec<_> = (0..chunks.len()).filter(|&number| chunks[number].is_none()).collect();
+        if !missing.is_empty() {
+            let columns = ProjectionMask::leaves(self.reading.parquet_schema(), missing.iter().copied());
+            let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes, self.reading)
+                .with_batch_size(BATCH)
+                .with_projection(columns)
+                .with_row_groups(vec![self.rows.group])
+                .with_row_selection(self.rows.selection())
+                .build()?;
+            let schema = Arc::new(self.schema.project(&missing)?);
+            let writers = self.encoders.create_column_writers(0)?.into_iter().enumerate();
+            let mut writers: Vec<_> = writers.filter(|(number, _)| missing.contains(number)).collect();
+            for batch in batches {
+                let batch = RecordBatch::try_new(Arc::clone(&schema), batch?.columns().to_vec())?;
+                for ((field, values), (_, writer)) in schema.fields().iter().zip(batch.columns()).zip(&mut writers) {
+                    for leaf in compute_leaves(field, values)? {
+                        writer.write(&leaf)?;
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+            for (number, writer) in writers {
+                chunks[number] = Some(Chunk::Encoded(writer.close()?));
             }
         }
-        tokio::task::yield_now().await;
+        Ok(chunks.into_iter().flatten().collect())
     }
-    Ok(columns.into_iter().map(|column| column.close()).collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]
@@ -322,7 +408,7 @@ mod tests {
         let bytes = Stretches::fetch(source.store.as_ref(), &source.path, &source.ranges(rows)).await.unwrap();
         let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, source.reading.clone())
             .with_row_groups(vec![rows.group])
-            .with_row_selection(rows.living())
+            .with_row_selection(rows.selection())
             .build()
             .unwrap();
         let mut numbers = vec![];
@@ -344,7 +430,7 @@ mod tests {
         let pieces = source.pieces(&dead);
         let mut living = vec![];
         for piece in &pieces[..pieces.len() - 1] {
-            let Piece::Encode(rows) = piece else { panic!("{piece:?}") };
+            let Piece::Cut(rows) = piece else { panic!("{piece:?}") };
             assert!(rows.count() <= ROW_GROUP_ROWS as u64);
             let fetched: u64 = source.ranges(rows).iter().map(|range| range.end - range.start).sum();
             assert!(fetched < span(source.footer.row_group(0)).end * 2 / 3, "{fetched} bytes for {rows:?}");
@@ -361,7 +447,7 @@ mod tests {
         let dead: RoaringTreemap = (0..300_000).collect();
         assert_eq!(source.pieces(&dead), [Piece::Copy { group: 1 }]);
         let dead = (5..600_000).collect();
-        let [Piece::Encode(rows)] = &source.pieces(&dead)[..] else { panic!("more than one piece") };
+        let [Piece::Cut(rows)] = &source.pieces(&dead)[..] else { panic!("more than one piece") };
         assert_eq!(read(&source, rows).await, [0, 1, 2, 3, 4]);
     }
 }

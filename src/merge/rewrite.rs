@@ -19,6 +19,15 @@ use crate::lake::table::Table;
 /// a single file; beyond it each file is rewritten in its own order and the new rows are sorted apart.
 const SMALL: u64 = 32 << 20;
 
+/// A test may make it nothing, to see single files rewritten without writing large ones; release builds have no such door.
+fn small() -> u64 {
+    #[cfg(debug_assertions)]
+    if let Some(bytes) = std::env::var("LAKEMERGE_TEST_SMALL").ok().and_then(|text| text.parse().ok()) {
+        return bytes;
+    }
+    SMALL
+}
+
 /// Writes the files that replace those that `located` names, and the new rows.
 pub async fn rewrite(
     engine: &Engine,
@@ -31,7 +40,7 @@ pub async fn rewrite(
     touched.sort_unstable();
     let old_bytes: i64 = touched.iter().map(|&file| table.files[file].size()).sum();
     let bytes = u64::try_from(old_bytes).unwrap_or_default() + upserts.bytes() as u64;
-    if !touched.is_empty() && bytes <= SMALL {
+    if !touched.is_empty() && bytes <= small() {
         return together(engine, table, layout, located, touched, upserts).await;
     }
     let files = touched.into_iter().map(|file| {

@@ -1,5 +1,5 @@
 //! A file without some of its rows, piece by piece: a row group that loses none is copied as it is encoded, with its
-//! Bloom filters; the others are encoded again, several pieces at once.
+//! Bloom filters; the rows of the others are taken out, several pieces at once.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use object_store::path::Path;
 use roaring::RoaringTreemap;
 use tokio::io::AsyncWriteExt;
 
-use super::pieces::{Chunks, Piece, Source};
+use super::pieces::{Chunk, Chunks, Piece, Source};
 use super::write::{self, Layout};
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
@@ -57,12 +57,12 @@ pub async fn without(
     while let Some((chunks, _room)) = chunks.try_next().await.at(|| &path)? {
         match chunks {
             Chunks::Copied { group, bytes, filters } => copy(&mut writer, &source.footer, group, &bytes, filters)?,
-            Chunks::Encoded(columns) => {
-                let bytes: u64 = columns.iter().map(|column| column.close().bytes_written).sum();
+            Chunks::Cut(columns) => {
+                let bytes: u64 = columns.iter().map(Chunk::size).sum();
                 writer.inner_mut().reserve(usize::try_from(bytes).unwrap_or_default());
                 let mut to = writer.next_row_group()?;
                 for column in columns {
-                    column.append_to_row_group(&mut to)?;
+                    column.append_to(&mut to)?;
                 }
                 to.close()?;
             }

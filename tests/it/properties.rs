@@ -160,6 +160,9 @@ impl Case {
             let bytes = *random.pick(&["200", "10000"]);
             site.extra_env.push(("LAKEMERGE_TEST_CHANGES_MEMORY".to_owned(), bytes.to_owned()));
         }
+        if random.percent(50) {
+            site.extra_env.push(("LAKEMERGE_TEST_SMALL".to_owned(), "0".to_owned()));
+        }
         !site.run_config.contains("batch_bytes") || site.run_config.contains("1GB")
     }
 
