@@ -39,6 +39,8 @@ pub struct Engine {
     changes: Arc<dyn MemoryPool>,
     in_flight: Budget,
     rewriting: Budget,
+    /// Of pieces of data files that are being rewritten: one for each thread, and one that is fetched or written beside.
+    pieces: Arc<Semaphore>,
     /// Of pieces of data files that are encoded, one for each thread.
     cores: Arc<Semaphore>,
     /// Of tables that are worked on.
@@ -92,6 +94,7 @@ impl Engine {
             changes: Arc::new(GreedyMemoryPool::new(changes_memory(memory_limit))),
             in_flight: Budget::new(memory_limit / RAW),
             rewriting: Budget::new(memory_limit / 2 / REWRITING),
+            pieces: Arc::new(Semaphore::new(threads + 1)),
             cores,
             turns,
             threads,
@@ -129,12 +132,14 @@ impl Engine {
         &self.in_flight
     }
 
-    /// Waits until there is room for so many bytes of data files that are rewritten, or for as many as there ever may be.
+    /// Waits until there is room for a piece of so many bytes of data files that are rewritten, or for as many as there ever
+    /// may be.
     pub async fn room(&self, bytes: u64) -> Result<Room> {
+        let piece = Arc::clone(&self.pieces).acquire_owned().await.map_err(Error::definite)?;
         let permit = self.rewriting.take(bytes).await?;
         let reserved = MemoryConsumer::new("rewriting").register(&self.runtime.memory_pool);
         reserved.grow(usize::try_from(bytes).unwrap_or(usize::MAX));
-        Ok(Room { _permit: permit, _reserved: reserved })
+        Ok(Room { _piece: piece, _permit: permit, _reserved: reserved })
     }
 
     /// Waits until no more pieces of data files are being encoded than there are threads.
@@ -202,6 +207,7 @@ impl Drop for Turn {
 
 /// A share of the memory, until it is dropped.
 pub struct Room {
+    _piece: OwnedSemaphorePermit,
     _permit: OwnedSemaphorePermit,
     _reserved: MemoryReservation,
 }

@@ -28,6 +28,7 @@ use roaring::RoaringTreemap;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use crate::allocator;
 use crate::dms::changes::ChangeRows;
 use crate::engine::Engine;
 use crate::error::Result;
@@ -227,6 +228,8 @@ impl Step<'_> {
         let (table, layout) = (self.table, self.layout);
         let (mut actions, added) = match layout.table_type {
             TableType::CopyOnWrite => {
+                // what locating took is not kept beside what rewriting takes
+                allocator::return_all();
                 let added = rewrite::rewrite(self.engine, table, layout, &located, upserts).await?;
                 let removed = located.keys().map(|&file| Action::Remove(table.files[file].remove_action(true)));
                 (removed.collect::<Vec<_>>(), added)
