@@ -130,6 +130,7 @@ impl Ours {
         let name = TableName { schema: SCHEMA.to_string(), table: KIND.table().to_string() };
         let tables = ddl::create_tables(Cursor::new(KIND.create_table()))?;
         let schema = ddl::find(&tables, &name)?.clone();
+        let engine = job.engine(1)?;
         let layout = Layout {
             log: Lake::new(job.lake.clone()).log(&name)?,
             schema: schema.arrow(DatetimeAs::default()),
@@ -137,7 +138,8 @@ impl Ours {
             partition_by: vec![],
             source_columns: schema.columns.len(),
             table_type: TableType::MergeOnRead,
-            memory: job.engine(1)?.pool(),
+            memory: engine.pool(),
+            threads: engine.threads(),
         };
         Ok(Ours { layout, schema })
     }

@@ -147,6 +147,7 @@ fn layout(engine: &Engine, lake: &Lake, name: &TableName) -> Result<Layout> {
         partition_by: vec![FILE.to_string()],
         table_type: TableType::CopyOnWrite,
         memory: engine.pool(),
+        threads: engine.threads(),
     })
 }
 

@@ -85,6 +85,7 @@ async fn rewrite(engine: &Engine, table: &Table, ours: &Ours, group: &[usize], d
         table_type: TableType::CopyOnWrite,
         source_columns: ours.facts.schema.columns.len(),
         memory: engine.pool(),
+        threads: engine.threads(),
     };
     let scan = Scan::new(table, group.to_vec()).await?;
     let rows = engine.session().read_table(Arc::new(ScanProvider(scan)))?.execute_stream().await?;

@@ -6,6 +6,7 @@
 
 mod bloom;
 pub mod complete;
+mod data_file;
 pub mod load;
 pub mod locate;
 pub mod memory;

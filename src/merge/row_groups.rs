@@ -3,23 +3,20 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use deltalake::kernel::Add;
-use deltalake::parquet::arrow::ArrowSchemaConverter;
-use deltalake::parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
 use deltalake::parquet::bloom_filter::Sbbf;
 use deltalake::parquet::column::writer::ColumnCloseResult;
+use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::file::metadata::ParquetMetaData;
-use deltalake::parquet::file::writer::SerializedFileWriter;
+use deltalake::parquet::file::writer::SerializedRowGroupWriter;
 use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path;
 use roaring::RoaringTreemap;
-use tokio::io::AsyncWriteExt;
 
+use super::data_file::DataFile;
 use super::pieces::{Chunk, Chunks, Piece, Source};
-use super::write::{self, Layout};
+use super::write::Layout;
 use crate::engine::Engine;
-use crate::error::{At, Error, Result};
+use crate::error::{At, Result};
 use crate::lake::table::Table;
 use crate::lake::vectors;
 use crate::storage::parquet::Stretches;
@@ -46,34 +43,24 @@ pub async fn without(
     let copied = pieces.iter().filter(|piece| matches!(piece, Piece::Copy { .. })).count();
     tracing::debug!("{path}: copying {copied} of {} pieces", pieces.len());
     let folder = path.as_ref().rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
-    let new = write::new_path(&folder);
-    let at = Path::parse(&new).map_err(|e| Error::definite(format!("{new}: {e}")))?;
-    let mut out = write::upload(store, at);
-    let columns = ArrowSchemaConverter::new().convert(&layout.file_schema())?.root_schema_ptr();
-    let mut writer = SerializedFileWriter::new(vec![], columns, Arc::new(source.properties()))?;
-    let encoders = Arc::new(ArrowRowGroupWriterFactory::new(&writer, layout.file_schema()));
+    let mut new = DataFile::create(layout, &folder, source.properties())?;
+    let encoders = Arc::clone(new.encoders());
     let chunks = pieces.into_iter().map(|piece| source.chunks(engine, Arc::clone(&encoders), piece));
     let mut chunks = futures::stream::iter(chunks).buffered(engine.threads());
     while let Some((chunks, _room)) = chunks.try_next().await.at(|| &path)? {
         match chunks {
-            Chunks::Copied { group, bytes, filters } => copy(&mut writer, &source.footer, group, &bytes, filters)?,
+            Chunks::Copied { group, bytes, filters } => {
+                let size = source.footer.row_group(group).compressed_size();
+                let size = u64::try_from(size).unwrap_or_default();
+                new.append(size, |to| copy(to, &source.footer, group, &bytes, filters)).await?;
+            }
             Chunks::Cut(columns) => {
-                let bytes: u64 = columns.iter().map(Chunk::size).sum();
-                writer.inner_mut().reserve(usize::try_from(bytes).unwrap_or_default());
-                let mut to = writer.next_row_group()?;
-                for column in columns {
-                    column.append_to(&mut to)?;
-                }
-                to.close()?;
+                let bytes = columns.iter().map(Chunk::size).sum();
+                new.append(bytes, |to| columns.into_iter().try_for_each(|column| column.append_to(to))).await?;
             }
         }
-        out.put(written(&mut writer)).await?;
     }
-    let footer = writer.finish()?;
-    let size = writer.bytes_written();
-    out.put(written(&mut writer)).await?;
-    out.shutdown().await?;
-    Ok(Some(vec![layout.added(new, view.partition_values_map(), size, &footer)?]))
+    Ok(Some(vec![new.finish(layout, view.partition_values_map()).await?]))
 }
 
 /// The rows that are dead in a file, those of its vector among them.
@@ -81,21 +68,15 @@ pub async fn dead(table: &Table, file: usize, located: &RoaringTreemap) -> Resul
     Ok(located | vectors::read(table, &[file]).await?.remove(&file).unwrap_or_default())
 }
 
-/// What was written since this was asked last.
-fn written(writer: &mut SerializedFileWriter<Vec<u8>>) -> Bytes {
-    Bytes::from(std::mem::take(writer.inner_mut()))
-}
-
-/// Appends a row group of the file of `footer`.
+/// Appends the column chunks of a row group of the file of `footer`.
 fn copy(
-    writer: &mut SerializedFileWriter<Vec<u8>>,
+    to: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
     footer: &ParquetMetaData,
     group: usize,
     bytes: &Stretches,
     filters: Vec<Option<Sbbf>>,
-) -> Result<()> {
+) -> Result<(), ParquetError> {
     let metadata = footer.row_group(group);
-    let mut to = writer.next_row_group()?;
     for ((i, column), bloom_filter) in metadata.columns().iter().enumerate().zip(filters) {
         let close = ColumnCloseResult {
             bytes_written: u64::try_from(column.compressed_size()).unwrap_or_default(),
@@ -107,6 +88,5 @@ fn copy(
         };
         to.append_column(bytes, close)?;
     }
-    to.close()?;
     Ok(())
 }

@@ -92,6 +92,8 @@ struct Run {
     batches: Vec<RecordBatch>,
     converter: RowConverter,
     keys: Rows,
+    /// True if they came in order, as those of a load nearly always do.
+    in_order: bool,
     values: usize,
 }
 
@@ -100,12 +102,15 @@ impl Run {
         let fields = by.iter().map(|column| SortField::new(schema.field(*column).data_type().clone())).collect();
         let converter = RowConverter::new(fields)?;
         let keys = converter.empty_rows(0, 0);
-        Ok(Run { by: by.to_vec(), batches: vec![], converter, keys, values: 0 })
+        Ok(Run { by: by.to_vec(), batches: vec![], converter, keys, in_order: true, values: 0 })
     }
 
     fn push(&mut self, batch: RecordBatch) -> Result<()> {
         let keys: Vec<ArrayRef> = self.by.iter().map(|column| Arc::clone(batch.column(*column))).collect();
+        let first_new = self.keys.num_rows();
         self.converter.append(&mut self.keys, &keys)?;
+        let mut new = first_new.max(1)..self.keys.num_rows();
+        self.in_order &= new.all(|row| self.keys.row(row - 1) <= self.keys.row(row));
         self.values += batch.get_array_memory_size();
         self.batches.push(batch);
         Ok(())
@@ -118,12 +123,15 @@ impl Run {
 
     async fn in_order(self, threads: usize) -> Result<InOrder> {
         let ordered = move || {
-            let Run { batches, keys, values, .. } = self;
+            let Run { batches, keys, values, in_order, .. } = self;
+            let row = values / keys.num_rows().max(1);
+            if in_order {
+                return Ok(InOrder { batches, places: None, row });
+            }
             let of_batch = |(batch, rows): (usize, &RecordBatch)| (0..rows.num_rows()).map(move |row| (batch, row));
             let places: Vec<_> = batches.iter().enumerate().flat_map(of_batch).map(Packed::new).collect();
-            let row = values / places.len().max(1);
             let order = order(keys, threads)?;
-            Ok(InOrder { places: order.numbers().map(|number| places[number]).collect(), batches, row })
+            Ok(InOrder { places: Some(order.numbers().map(|number| places[number]).collect()), batches, row })
         };
         spawn_blocking(ordered).await?
     }
@@ -132,14 +140,31 @@ impl Run {
 /// Rows in memory, in order.
 struct InOrder {
     batches: Vec<RecordBatch>,
-    places: Vec<Packed>,
+    /// Where each row is, if they are not in order as they lie.
+    places: Option<Vec<Packed>>,
     /// Bytes of a row, about.
     row: usize,
 }
 
+type Chunks = Box<dyn Iterator<Item = Result<RecordBatch, DataFusionError>> + Send>;
+
 impl InOrder {
-    fn chunks(&self, rows: usize) -> impl Iterator<Item = Result<RecordBatch, DataFusionError>> {
-        self.places.chunks(rows).map(|places| Ok(take(&self.batches, places)?))
+    /// The rows, at most so many at a time.
+    fn chunks(self, rows: usize) -> Chunks {
+        let InOrder { batches, places, .. } = self;
+        match places {
+            None => Box::new(batches.into_iter().flat_map(move |batch| {
+                let starts = (0..batch.num_rows()).step_by(rows);
+                starts.map(move |start| Ok(batch.slice(start, rows.min(batch.num_rows() - start))))
+            })),
+            Some(places) => {
+                let starts = (0..places.len()).step_by(rows);
+                Box::new(starts.map(move |start| {
+                    let places = &places[start..places.len().min(start + rows)];
+                    Ok(take(&batches, places)?)
+                }))
+            }
+        }
     }
 }
 

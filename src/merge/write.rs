@@ -12,19 +12,15 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReser
 use datafusion::scalar::ScalarValue;
 use deltalake::kernel::Add;
 use deltalake::logstore::LogStoreRef;
-use deltalake::parquet::arrow::AsyncArrowWriter;
-use deltalake::parquet::arrow::arrow_writer::ArrowWriterOptions;
 use deltalake::parquet::basic::Compression;
 use deltalake::parquet::file::metadata::ParquetMetaData;
 use deltalake::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+use deltalake::parquet::file::writer::SerializedRowGroupWriter;
 use deltalake::parquet::schema::types::ColumnPath;
 use futures::TryStreamExt;
-use object_store::ObjectStore;
-use object_store::buffered::BufWriter;
-use object_store::path::Path;
-use uuid::Uuid;
 
 use super::bloom;
+use super::data_file::{DataFile, RowGroup};
 use super::sort;
 use super::upserts::Upserts;
 use crate::dms::metadata::MetadataColumn;
@@ -55,6 +51,8 @@ pub struct Layout {
     pub source_columns: usize,
     /// Where row groups that are being written account for their memory.
     pub memory: Arc<dyn MemoryPool>,
+    /// On how many threads their columns are encoded.
+    pub threads: usize,
 }
 
 /// Rows in memory of at least this many bytes are worth a file of their own.
@@ -171,20 +169,43 @@ pub struct Writer<'a> {
 }
 
 struct OpenFile {
-    path: String,
     partition: Vec<ScalarValue>,
-    writer: AsyncArrowWriter<BufWriter>,
+    file: DataFile,
+    /// The row group that is being filled, if there is one.
+    group: Option<RowGroup>,
+    threads: usize,
     reserved: MemoryReservation,
 }
 
 impl OpenFile {
     /// Writes `rows`; a row group for which there is no more memory ends early.
     async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        self.writer.write(rows).await?;
-        if self.reserved.try_resize(self.writer.memory_size()).is_err() {
-            self.writer.flush().await?;
-            self.reserved.resize(self.writer.memory_size());
+        let mut start = 0;
+        while start < rows.num_rows() {
+            let group = match &mut self.group {
+                Some(group) => group,
+                None => self.group.insert(RowGroup::start(self.file.encoders(), rows, self.threads)?),
+            };
+            let count = (rows.num_rows() - start).min(ROW_GROUP_ROWS - group.rows());
+            group.push(&rows.slice(start, count)).await?;
+            start += count;
+            let full = group.rows() == ROW_GROUP_ROWS || group.bytes() >= FILE_BYTES;
+            if full || self.reserved.try_resize(group.memory()).is_err() {
+                self.end_group().await?;
+            }
         }
+        Ok(())
+    }
+
+    async fn end_group(&mut self) -> Result<()> {
+        let Some(group) = self.group.take() else { return Ok(()) };
+        let chunks = group.finish().await?;
+        let bytes = chunks.iter().map(|chunk| chunk.close().bytes_written).sum();
+        let fill = |to: &mut SerializedRowGroupWriter<'_, _>| {
+            chunks.into_iter().try_for_each(|chunk| chunk.append_to_row_group(to))
+        };
+        self.file.append(bytes, fill).await?;
+        self.reserved.free();
         Ok(())
     }
 }
@@ -222,7 +243,7 @@ impl<'a> Writer<'a> {
             let slice = RecordBatch::try_new(Arc::clone(&self.file_schema), columns)?;
             if let Some(file) = &mut self.open {
                 file.write(&slice).await?;
-                if file.writer.bytes_written() + file.writer.in_progress_size() >= FILE_BYTES {
+                if file.file.bytes() >= FILE_BYTES {
                     self.finish_file().await?;
                 }
             }
@@ -246,13 +267,12 @@ impl<'a> Writer<'a> {
 
     /// Ends the file being written, if there is one.
     pub async fn finish_file(&mut self) -> Result<()> {
-        let Some(mut file) = self.open.take() else { return Ok(()) };
-        let footer = file.writer.finish().await?;
-        let size = file.writer.bytes_written();
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        open.end_group().await?;
         let names = &self.layout.partition_by;
-        let values = names.iter().zip(&file.partition).map(|(name, value)| Ok((name.clone(), partition_text(value)?)));
+        let values = names.iter().zip(&open.partition).map(|(name, value)| Ok((name.clone(), partition_text(value)?)));
         let values = values.collect::<Result<HashMap<_, _>>>()?;
-        self.written.push(self.layout.added(file.path, values, size, &footer)?);
+        self.written.push(open.file.finish(self.layout, values).await?);
         Ok(())
     }
 
@@ -265,15 +285,10 @@ impl<'a> Writer<'a> {
     fn start(&self, partition: Vec<ScalarValue>) -> Result<OpenFile> {
         let names = self.layout.partition_by.iter().zip(&partition);
         let folders = names.map(|(name, value)| folder(name, value)).collect::<Result<String>>()?;
-        let path = new_path(&folders);
-        let at = Path::parse(&path).map_err(|e| Error::definite(format!("{path}: {e}")))?;
-        let object = upload(self.layout.log.object_store(None), at);
-        let properties = self.filters.iter().cloned().fold(properties(), bloom::with_filters);
-        // without the Arrow schema in the footer older readers find nothing there that they refuse
-        let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
-        let writer = AsyncArrowWriter::try_new_with_options(object, Arc::clone(&self.file_schema), options)?;
+        let properties = self.filters.iter().cloned().fold(properties(), bloom::with_filters).build();
+        let file = DataFile::create(self.layout, &folders, properties)?;
         let reserved = MemoryConsumer::new("row group").register(&self.layout.memory);
-        Ok(OpenFile { path, partition, writer, reserved })
+        Ok(OpenFile { partition, file, group: None, threads: self.layout.threads, reserved })
     }
 
     fn partitions(&self, batch: &RecordBatch) -> Result<Vec<Range<usize>>> {
@@ -291,19 +306,6 @@ impl<'a> Writer<'a> {
         let numbers = self.layout.partition_numbers();
         Ok(numbers.map(|i| ScalarValue::try_from_array(rows.column(i), 0)).collect::<Result<Vec<_>, _>>()?)
     }
-}
-
-/// The path of a file that is not there yet, in `folder`, which ends with a slash or is empty.
-pub fn new_path(folder: &str) -> String {
-    format!("{folder}part-{}.snappy.parquet", Uuid::new_v4())
-}
-
-/// Parts of one file on their way to the store: with two files at work, enough to hide its answers.
-const PARTS_AT_ONCE: usize = 3;
-
-/// Begins a file.
-pub fn upload(store: Arc<dyn ObjectStore>, path: Path) -> BufWriter {
-    BufWriter::new(store, path).with_max_concurrency(PARTS_AT_ONCE)
 }
 
 /// How files are written, the choice of dictionaries apart.

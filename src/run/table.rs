@@ -292,6 +292,7 @@ impl<'a> TableRun<'a> {
             table_type: self.meant.table_type,
             source_columns: definition.schema.columns.len(),
             memory: self.engine.pool(),
+            threads: self.engine.threads(),
         })
     }
 
