@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use deltalake::DeltaTable;
 use deltalake::kernel::transaction::PROTOCOL;
 use deltalake::kernel::{Action, EagerSnapshot, LogicalFileView};
 use deltalake::logstore::{LogStoreRef, get_actions};
@@ -18,6 +19,8 @@ use crate::error::{Error, Result};
 pub struct Table {
     pub name: TableName,
     pub log: LogStoreRef,
+    /// The same as deltalake has it.
+    pub delta: DeltaTable,
     pub snapshot: EagerSnapshot,
     /// Live data files; a file's number is its place here.
     pub files: Arc<Vec<LogicalFileView>>,
@@ -45,17 +48,32 @@ pub struct Foreign {
 
 impl Table {
     pub(super) async fn open(name: &TableName, log: LogStoreRef) -> Result<Option<Table>> {
-        if !log.is_delta_table_location().await? {
-            return Ok(None);
+        let mut delta = DeltaTable::new(Arc::clone(&log));
+        match delta.load().await {
+            Ok(()) => Table::of(name, delta).map(Some),
+            // asked only now: it lists the log once more
+            Err(_) if !log.is_delta_table_location().await? => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        let snapshot = EagerSnapshot::try_new(log.as_ref(), None).await?;
+    }
+
+    /// The newest version, which is read from the commits since this one.
+    pub async fn newest(&self) -> Result<Table> {
+        let mut delta = self.delta.clone();
+        delta.update_state().await?;
+        Table::of(&self.name, delta)
+    }
+
+    fn of(name: &TableName, delta: DeltaTable) -> Result<Table> {
+        let snapshot = delta.snapshot()?.snapshot().clone();
         PROTOCOL
             .can_read_from_protocol(snapshot.protocol())
             .map_err(|e| Error::definite(format!("this table cannot be read: {e}")))?;
         let files = snapshot.log_data().iter().collect();
         let schema = plain(snapshot.arrow_schema().as_ref());
         let partition_columns = snapshot.metadata().partition_columns().to_vec();
-        Ok(Some(Table { name: name.clone(), log, snapshot, files: Arc::new(files), schema, partition_columns }))
+        let (name, log) = (name.clone(), delta.log_store());
+        Ok(Table { name, log, delta, snapshot, files: Arc::new(files), schema, partition_columns })
     }
 
     pub fn version(&self) -> u64 {

@@ -4,48 +4,47 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deltalake::kernel::Action;
-use lakemerge_source::name::TableName;
 use serde_json::json;
 
 use super::Upkeep;
 use super::plan::{FileFacts, Thresholds, groups};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::lake::TableType;
 use crate::lake::commit::{Commit, Outcome};
 use crate::lake::provider::ScanProvider;
 use crate::lake::scan::Scan;
 use crate::lake::table::{Ours, Table, marked_rows, physical_rows};
-use crate::lake::{Lake, TableType};
 use crate::merge::write::{Layout, Writer};
 
 /// Races lost before a group is left for another time: upkeep never holds up a merge.
 const RACES: u32 = 5;
 
-/// Writes group after group, each in a commit of its own, until none is left or `until` has come.
+/// Writes group after group, each in a commit of its own, until none is left or `until` has come. Gives the version that
+/// this comes to.
 pub async fn compact(
     engine: &Engine,
-    lake: &Lake,
-    name: &TableName,
+    mut table: Table,
     thresholds: Thresholds,
     until: Option<Instant>,
     done: &mut Upkeep,
-) -> Result<()> {
+) -> Result<Table> {
     let mut races = 0;
     while until.is_none_or(|until| Instant::now() < until) {
-        let Some(table) = lake.open(name).await? else { return Ok(()) };
         table.check_writable()?;
         let ours = ours(&table).await?;
-        let Some(group) = groups(&facts(&table)?, thresholds).into_iter().next() else { return Ok(()) };
+        let Some(group) = groups(&facts(&table)?, thresholds).into_iter().next() else { break };
         match rewrite(engine, &table, &ours, &group, done).await? {
             Outcome::Committed(_) => races = 0,
             Outcome::Lost if races < RACES => {
                 races += 1;
                 tokio::time::sleep(Duration::from_millis(u64::from(races) * 50)).await;
             }
-            Outcome::Lost => return Ok(()),
+            Outcome::Lost => break,
         }
+        table = table.newest().await?;
     }
-    Ok(())
+    Ok(table)
 }
 
 async fn ours(table: &Table) -> Result<Ours> {

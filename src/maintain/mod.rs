@@ -10,7 +10,6 @@ pub mod vacuum;
 
 use std::time::{Duration, Instant};
 
-use deltalake::DeltaTable;
 use deltalake::logstore::LogStoreRef;
 use deltalake::protocol::checkpoints;
 use lakemerge_source::name::TableName;
@@ -21,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
+use crate::lake::table::Table;
 use plan::Thresholds;
 
 /// Versions between two checkpoints at least, and at most.
@@ -64,35 +64,32 @@ impl std::fmt::Display for Upkeep {
 /// A table that is not ours, or that another writer changed: a commit of ours would hide that change.
 pub async fn maintain(engine: &Engine, lake: &Lake, name: &TableName) -> Result<Upkeep> {
     let mut done = Upkeep::default();
-    compact::compact(engine, lake, name, Thresholds::ALL, None, &mut done).await?;
-    let log = lake.log(name)?;
-    checkpoint(&log, &mut done).await?;
-    clean_up(lake, name, &mut done).await?;
+    let Some(table) = lake.open(name).await? else { return Ok(done) };
+    let table = compact::compact(engine, table, Thresholds::ALL, None, &mut done).await?;
+    checkpoint(&table, &mut done).await?;
+    clean_up(&table, &mut done).await?;
     Ok(done)
 }
 
-/// What is due after a run that took `name` from version `from` to version `to`, within a bound of time.
-pub async fn after_run(engine: &Engine, lake: &Lake, name: &TableName, from: u64, to: u64) -> Result<Upkeep> {
+/// What is due after a run of so many `commits` to which `table` is owed, within a bound of time.
+pub async fn after_run(engine: &Engine, table: Table, commits: u64) -> Result<Upkeep> {
     let mut done = Upkeep::default();
     let until = Instant::now() + BUDGET;
-    compact::compact(engine, lake, name, Thresholds::OVERDUE, Some(until), &mut done).await?;
-    let to = to + done.commits;
-    if from / CHECKPOINT != to / CHECKPOINT {
-        let log = lake.log(name)?;
-        if LastCheckpoint::of(&log).await?.is_none_or(|last| to >= last.next()) {
-            checkpoint(&log, &mut done).await?;
-        }
+    let from = table.version().saturating_sub(commits);
+    let table = compact::compact(engine, table, Thresholds::OVERDUE, Some(until), &mut done).await?;
+    let to = table.version();
+    let is_due = from / CHECKPOINT != to / CHECKPOINT;
+    if is_due && LastCheckpoint::of(&table.log).await?.is_none_or(|last| to >= last.next()) {
+        checkpoint(&table, &mut done).await?;
     }
     if from / CLEAN_UP != to / CLEAN_UP {
-        clean_up(lake, name, &mut done).await?;
+        clean_up(&table, &mut done).await?;
     }
     Ok(done)
 }
 
-async fn checkpoint(log: &LogStoreRef, done: &mut Upkeep) -> Result<()> {
-    let mut table = DeltaTable::new(log.clone());
-    table.load().await?;
-    checkpoints::create_checkpoint(&table, None).await.map_err(|e| Error::from(e).at("checkpoint"))?;
+async fn checkpoint(table: &Table, done: &mut Upkeep) -> Result<()> {
+    checkpoints::create_checkpoint(&table.delta, None).await.map_err(|e| Error::from(e).at("checkpoint"))?;
     done.checkpoint = true;
     Ok(())
 }
@@ -123,12 +120,10 @@ impl LastCheckpoint {
     }
 }
 
-async fn clean_up(lake: &Lake, name: &TableName, done: &mut Upkeep) -> Result<()> {
-    let mut table = DeltaTable::new(lake.log(name)?);
-    table.load().await?;
-    let deleted = checkpoints::cleanup_metadata(&table, None).await.map_err(|e| Error::from(e).at("log clean-up"))?;
-    done.log_files_deleted += deleted as u64;
-    vacuum::vacuum(lake, name, done).await
+async fn clean_up(table: &Table, done: &mut Upkeep) -> Result<()> {
+    let deleted = checkpoints::cleanup_metadata(&table.delta, None).await;
+    done.log_files_deleted += deleted.map_err(|e| Error::from(e).at("log clean-up"))? as u64;
+    vacuum::vacuum(table, done).await
 }
 
 #[cfg(test)]

@@ -11,13 +11,11 @@ use chrono::{DateTime, Utc};
 use deltalake::kernel::Action;
 use deltalake::logstore::{extract_version_from_filename, get_actions};
 use futures::{StreamExt, TryStreamExt};
-use lakemerge_source::name::TableName;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 
 use super::Upkeep;
 use crate::error::{Error, Result};
-use crate::lake::Lake;
 use crate::lake::table::Table;
 use crate::lake::vectors;
 
@@ -27,11 +25,10 @@ const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 const READS: usize = 32;
 
 /// Deletes what is not needed any more.
-pub async fn vacuum(lake: &Lake, name: &TableName, done: &mut Upkeep) -> Result<()> {
-    let Some(table) = lake.open(name).await? else { return Ok(()) };
+pub async fn vacuum(table: &Table, done: &mut Upkeep) -> Result<()> {
     let retention = table.snapshot.table_properties().deleted_file_retention_duration.unwrap_or(RETENTION);
     let cutoff = Utc::now() - chrono::TimeDelta::from_std(retention).map_err(Error::definite)?;
-    let needed = needed(&table, cutoff).await?;
+    let needed = needed(table, cutoff).await?;
     let store = table.log.object_store(None);
     let objects: Vec<ObjectMeta> = store.list(None).try_collect().await?;
     let dead: Vec<_> = objects

@@ -9,7 +9,7 @@ use datafusion::arrow::row::{Row, RowConverter, Rows, SortField};
 use crate::error::{Error, Result};
 
 /// Fewer rows than this are sorted on one thread.
-const SHARE: usize = 64 * 1024;
+const SHARE: usize = 16 * 1024;
 
 /// The numbers of rows by their values, NULL first, and rows of equal values by their numbers.
 pub struct Ordered {

@@ -14,7 +14,7 @@ use super::write::Layout;
 use crate::error::{Error, Result};
 
 /// Rows that one record batch holds at most.
-const ROWS: usize = 64 * 1024;
+const ROWS: usize = 16 * 1024;
 
 /// Rows by partition and key, which stay where they were read until they are written.
 #[derive(Default, Clone)]

@@ -1,7 +1,7 @@
 //! One table's way through a run: look at the log and the raw files, do the next step, and look again.
 //!
-//! Nothing is remembered from step to step but the report. So a run that was killed, or that lost a race against
-//! another writer, goes on from what the log says, as a new run would.
+//! Nothing is remembered from step to step but the report, and the log as far as it was read. So a run that was killed, or
+//! that lost a race against another writer, goes on from what the log says, as a new run would.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,8 @@ pub struct TableRun<'a> {
     pub(super) wishes: Wishes,
     pub(super) report: TableReport,
     others: Others,
+    /// The table as it was when it was last looked at.
+    seen: Option<Table>,
 }
 
 /// A table of ours, and what its log says.
@@ -65,7 +67,7 @@ impl<'a> TableRun<'a> {
         // typed rows, keys and new files of a batch stand beside each other
         let batch_bytes = wishes.batch_bytes.min(engine.memory_limit() as u64 / 8);
         let wishes = Wishes { batch_bytes, ..wishes };
-        TableRun { job, engine, lake, meant: job.table(&name), name, wishes, report, others }
+        TableRun { job, engine, lake, meant: job.table(&name), name, wishes, report, others, seen: None }
     }
 
     pub fn into_report(self) -> TableReport {
@@ -151,15 +153,15 @@ impl<'a> TableRun<'a> {
 
     /// Does what upkeep this run's commits have made due. What fails there is left for the next run: the rows are merged.
     pub async fn look_after(&mut self) {
-        let Some(to) = self.report.version.filter(|_| self.report.commits > 0) else { return };
-        let from = to.saturating_sub(self.report.commits);
+        let Some(table) = self.seen.take().filter(|_| self.report.commits > 0) else { return };
+        let version = table.version();
         let upkeep = async {
             let _turn = self.engine.turn().await?;
-            maintain::after_run(self.engine, self.lake, &self.name, from, to).await
+            maintain::after_run(self.engine, table, self.report.commits).await
         };
         match upkeep.await {
             Ok(done) => {
-                self.report.version = Some(to + done.commits);
+                self.report.version = Some(version + done.commits);
                 self.report.maintenance = done;
             }
             Err(error) => self.report.notes.push(format!("upkeep is left for the next run: {error}")),
@@ -168,7 +170,8 @@ impl<'a> TableRun<'a> {
 
     /// Opens the table if there is one, and makes sure that it is as our last commit left it.
     pub(super) async fn open(&mut self) -> Result<Option<Opened>> {
-        let Some(table) = self.lake.open(&self.name).await? else { return Ok(None) };
+        let Some(table) = self.newest().await? else { return Ok(None) };
+        self.seen = Some(table.clone());
         table.check_writable()?;
         let Some(ours) = table.ours().await? else {
             if self.wishes.adopt {
@@ -201,6 +204,15 @@ impl<'a> TableRun<'a> {
             false => definition::check(&table, &ours.facts, &self.meant, self.found_by())?,
         };
         Ok(Some(Opened { table, ours, evolution }))
+    }
+
+    async fn newest(&self) -> Result<Option<Table>> {
+        if let Some(seen) = &self.seen
+            && let Ok(table) = seen.newest().await
+        {
+            return Ok(Some(table));
+        }
+        self.lake.open(&self.name).await
     }
 
     /// What a load leaves out, or may take twice, into a table that has come to `before`.
