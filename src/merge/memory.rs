@@ -25,7 +25,7 @@ const OPERATION: &str = "__operation";
 const MOVED: &str = "__moved";
 
 /// A part may take this share of the memory for changes: tables share it, and a part's keys and new rows stand beside it.
-const PARTS: usize = 2;
+const PARTS: usize = 3;
 
 /// The changes of a batch.
 pub enum Held {
