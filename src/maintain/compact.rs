@@ -1,9 +1,11 @@
-//! Compaction: groups of files are read without their dead rows, sorted by key, and written as few.
+//! Compaction: groups of files are read without their dead rows, sorted by key, and written as few. A single file loses its
+//! dead rows and stays in its order.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deltalake::kernel::Action;
+use deltalake::kernel::{Action, Add};
+use roaring::RoaringTreemap;
 use serde_json::json;
 
 use super::Upkeep;
@@ -13,8 +15,9 @@ use crate::error::{Error, Result};
 use crate::lake::TableType;
 use crate::lake::commit::{Commit, Outcome};
 use crate::lake::provider::ScanProvider;
-use crate::lake::scan::Scan;
+use crate::lake::scan::{Rows, Scan};
 use crate::lake::table::{Ours, Table, marked_rows, physical_rows};
+use crate::merge::rewrite;
 use crate::merge::write::{Layout, Writer};
 
 /// Races lost before a group is left for another time: upkeep never holds up a merge.
@@ -34,7 +37,7 @@ pub async fn compact(
         table.check_writable()?;
         let ours = ours(&table).await?;
         let Some(group) = groups(&facts(&table)?, thresholds).into_iter().next() else { break };
-        match rewrite(engine, &table, &ours, &group, done).await? {
+        match replace(engine, &table, &ours, &group, done).await? {
             Outcome::Committed(_) => races = 0,
             Outcome::Lost if races < RACES => {
                 races += 1;
@@ -75,7 +78,16 @@ fn facts(table: &Table) -> Result<Vec<FileFacts>> {
     facts.collect()
 }
 
-async fn rewrite(engine: &Engine, table: &Table, ours: &Ours, group: &[usize], done: &mut Upkeep) -> Result<Outcome> {
+/// Writes `files` as few, by key.
+async fn sorted(engine: &Engine, table: &Table, layout: &Layout, files: &[usize]) -> Result<Vec<Add>> {
+    let scan = Scan::new(table, files.to_vec()).await?;
+    let rows = engine.session().read_table(Arc::new(ScanProvider(scan)))?.execute_stream().await?;
+    let mut writer = Writer::instead_of(files, table, layout);
+    writer.write_sorted(engine, rows).await?;
+    writer.close().await
+}
+
+async fn replace(engine: &Engine, table: &Table, ours: &Ours, group: &[usize], done: &mut Upkeep) -> Result<Outcome> {
     let layout = Layout {
         log: table.log.clone(),
         schema: Arc::clone(&table.schema),
@@ -86,11 +98,12 @@ async fn rewrite(engine: &Engine, table: &Table, ours: &Ours, group: &[usize], d
         memory: engine.pool(),
         threads: engine.threads(),
     };
-    let scan = Scan::new(table, group.to_vec()).await?;
-    let rows = engine.session().read_table(Arc::new(ScanProvider(scan)))?.execute_stream().await?;
-    let mut writer = Writer::instead_of(group, table, &layout);
-    writer.write_sorted(engine, rows).await?;
-    let mut added = writer.close().await?;
+    let mut added = match group {
+        [file] => {
+            rewrite::without(engine, table, &layout, *file, &Rows::from([(*file, RoaringTreemap::new())])).await?
+        }
+        files => sorted(engine, table, &layout, files).await?,
+    };
     // the same rows in other files: readers of changes have nothing to see
     added.iter_mut().for_each(|add| add.data_change = false);
     let written = added.len() as u64;

@@ -75,8 +75,9 @@ async fn together(
     writer.close().await
 }
 
-/// What is left of one file, in its order: by row groups, or row by row where its columns are others.
-async fn without(engine: &Engine, table: &Table, layout: &Layout, file: usize, located: &Rows) -> Result<Vec<Add>> {
+/// What is left of one file, in its order, once its dead rows and those that `located` names of it are gone: by row
+/// groups, or row by row where its columns are others.
+pub async fn without(engine: &Engine, table: &Table, layout: &Layout, file: usize, located: &Rows) -> Result<Vec<Add>> {
     let dead = row_groups::dead(table, file, &located[&file]).await?;
     if let Some(adds) = row_groups::without(engine, table, layout, file, &dead).await? {
         return Ok(adds);
