@@ -10,7 +10,9 @@
 //!    [`lakemerge_source`]. Records that are no rows may go to [`lake::quarantine`].
 //! 5. [`merge`] nets the changes of a batch, looks for the rows they touch where bounds, Bloom filters and page indexes
 //!    leave any (`merge/skipping.rs`), locates them by one join over the key columns, and writes the files that replace
-//!    the touched ones. [`engine`] is DataFusion with one memory budget for all tables.
+//!    the touched ones: page by page where their rows only lose some (`merge/pages.rs`), column by column on all threads
+//!    where they are new (`merge/data_file.rs`). What does not fit into the memory is sorted on disk (`merge/sort.rs`).
+//!    [`engine`] is DataFusion with a part of the memory for each table that is worked on.
 //! 6. [`lake::commit`] commits rows and position together. *There is no other state.*
 //! 7. [`run`] repeats 3 to 6 for each table until nothing is left; [`report`] tells, and [`plan`] tells beforehand.
 //! 8. [`maintain`] keeps tables fast: compaction, purge, checkpoints, vacuum.

@@ -49,12 +49,15 @@ pub struct Foreign {
 impl Table {
     pub(super) async fn open(name: &TableName, log: LogStoreRef) -> Result<Option<Table>> {
         let mut delta = DeltaTable::new(Arc::clone(&log));
-        match delta.load().await {
-            Ok(()) => Table::of(name, delta).map(Some),
+        if delta.load().await.is_err() {
             // asked only now: it lists the log once more
-            Err(_) if !log.is_delta_table_location().await? => Ok(None),
-            Err(error) => Err(error.into()),
+            if !log.is_delta_table_location().await? {
+                return Ok(None);
+            }
+            // another run may have made the table in between
+            delta.load().await?;
         }
+        Table::of(name, delta).map(Some)
     }
 
     /// The newest version, which is read from the commits since this one.

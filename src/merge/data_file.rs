@@ -2,6 +2,7 @@
 //! filled are encoded on several threads.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -26,8 +27,8 @@ use uuid::Uuid;
 use super::write::Layout;
 use crate::error::{Error, Result};
 
-/// Parts of one file on their way to the store: with two files at work, enough to hide its answers.
-const PARTS_AT_ONCE: usize = 3;
+/// Parts of one file on their way to the store: one for each thread that encodes, but enough to hide the store's answers.
+const PARTS_AT_ONCE: RangeInclusive<usize> = 2..=8;
 
 /// A file of which some row groups may be written. One that is not finished, or not committed, is nothing: vacuum takes it.
 pub struct DataFile {
@@ -47,7 +48,8 @@ impl DataFile {
         let columns = ArrowSchemaConverter::new().convert(&schema)?.root_schema_ptr();
         let writer = SerializedFileWriter::new(vec![], columns, Arc::new(properties))?;
         let encoders = Arc::new(ArrowRowGroupWriterFactory::new(&writer, schema));
-        let out = BufWriter::new(layout.log.object_store(None), at).with_max_concurrency(PARTS_AT_ONCE);
+        let parts = layout.threads.clamp(*PARTS_AT_ONCE.start(), *PARTS_AT_ONCE.end());
+        let out = BufWriter::new(layout.log.object_store(None), at).with_max_concurrency(parts);
         Ok(DataFile { path, writer, encoders, out })
     }
 
@@ -174,22 +176,99 @@ impl RowGroup {
 
 impl Lane {
     /// Encodes the columns of these numbers; all of them are flat.
-    fn start(schema: SchemaRef, mut columns: Vec<(usize, ArrowColumnWriter)>) -> Lane {
+    fn start(schema: SchemaRef, columns: Vec<(usize, ArrowColumnWriter)>) -> Lane {
         let (batches, mut incoming) = mpsc::channel::<RecordBatch>(BATCHES_AHEAD);
         let memory = Arc::new(AtomicUsize::new(0));
-        let takes = Arc::clone(&memory);
-        // a thread, since tasks that wake each other stay on the worker they are on
-        let chunks = spawn_blocking(move || {
-            while let Some(rows) = incoming.blocking_recv() {
-                for (number, encoder) in &mut columns {
-                    for leaf in compute_leaves(schema.field(*number), rows.column(*number))? {
-                        encoder.write(&leaf)?;
-                    }
-                }
-                takes.store(columns.iter().map(|(_, encoder)| encoder.memory_size()).sum(), Ordering::Relaxed);
+        let mut encoders = Encoders { schema, columns, memory: Arc::clone(&memory) };
+        let chunks = tokio::spawn(async move {
+            while let Some(rows) = incoming.recv().await {
+                // on threads of their own, since lanes that wake each other would stay on one worker
+                encoders = spawn_blocking(move || encoders.write(&rows)).await??;
             }
-            columns.into_iter().map(|(number, encoder)| Ok((number, encoder.close()?))).collect()
+            spawn_blocking(move || encoders.close()).await?
         });
         Lane { batches, memory, chunks }
+    }
+}
+
+/// What encodes the columns of a lane.
+struct Encoders {
+    schema: SchemaRef,
+    columns: Vec<(usize, ArrowColumnWriter)>,
+    memory: Arc<AtomicUsize>,
+}
+
+impl Encoders {
+    fn write(mut self, rows: &RecordBatch) -> Result<Encoders> {
+        for (number, encoder) in &mut self.columns {
+            for leaf in compute_leaves(self.schema.field(*number), rows.column(*number))? {
+                encoder.write(&leaf)?;
+            }
+        }
+        let memory = self.columns.iter().map(|(_, encoder)| encoder.memory_size()).sum();
+        self.memory.store(memory, Ordering::Relaxed);
+        Ok(self)
+    }
+
+    fn close(self) -> Result<Vec<(usize, ArrowColumnChunk)>> {
+        self.columns.into_iter().map(|(number, encoder)| Ok((number, encoder.close()?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
+    use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+
+    fn rows(from: i64, to: i64) -> RecordBatch {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter((from..to).map(|n| (n % 7 != 0).then_some(n))));
+        let texts: ArrayRef = Arc::new(StringArray::from_iter_values((from..to).map(|n| format!("a text of {n}"))));
+        let halves: ArrayRef = Arc::new(Float64Array::from_iter_values((from..to).map(|n| n as f64 / 2.0)));
+        let columns = [("n", numbers, true), ("t", texts, true), ("h", halves, true)];
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    }
+
+    /// A file of one row group, encoded on so many threads.
+    async fn encoded(batches: &[RecordBatch], threads: usize) -> Vec<u8> {
+        let schema = batches[0].schema();
+        let columns = ArrowSchemaConverter::new().convert(&schema).unwrap().root_schema_ptr();
+        let mut writer = SerializedFileWriter::new(vec![], columns, Arc::default()).unwrap();
+        let encoders = ArrowRowGroupWriterFactory::new(&writer, schema);
+        let mut group = RowGroup::start(&encoders, &batches[0], threads).unwrap();
+        for batch in batches {
+            group.push(batch).await.unwrap();
+        }
+        assert_eq!(group.rows(), batches.iter().map(RecordBatch::num_rows).sum::<usize>());
+        let chunks = group.finish().await.unwrap();
+        let mut to = writer.next_row_group().unwrap();
+        chunks.into_iter().for_each(|chunk| chunk.append_to_row_group(&mut to).unwrap());
+        to.close().unwrap();
+        writer.into_inner().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_row_group_is_the_same_on_however_many_threads() {
+        let batches: Vec<_> = (0..20).map(|i| rows(i * 100, i * 100 + 100)).collect();
+        let alone = encoded(&batches, 1).await;
+        for threads in [0, 2, 3, 8] {
+            assert!(encoded(&batches, threads).await == alone, "{threads} threads");
+        }
+        let read = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(alone)).unwrap();
+        let read = read.with_batch_size(2000).build().unwrap().next().unwrap().unwrap();
+        assert_eq!(read.columns(), rows(0, 2000).columns());
+    }
+
+    #[tokio::test]
+    async fn what_an_encoder_says_is_told() {
+        let schema = rows(0, 1).schema();
+        let columns = ArrowSchemaConverter::new().convert(&schema).unwrap().root_schema_ptr();
+        let writer = SerializedFileWriter::new(vec![], columns, Arc::default()).unwrap();
+        let encoders = ArrowRowGroupWriterFactory::new(&writer, schema);
+        let mut group = RowGroup::start(&encoders, &rows(0, 1), 2).unwrap();
+        // columns in another order than the encoders have
+        let wrong = rows(0, 10).project(&[1, 2, 0]).unwrap();
+        assert!(group.push(&wrong).await.is_err() || group.finish().await.is_err());
     }
 }
