@@ -241,9 +241,9 @@ impl<'a> Writer<'a> {
             }
             let columns = self.columns.iter().map(|&i| Arc::clone(slice.column(i))).collect();
             let slice = RecordBatch::try_new(Arc::clone(&self.file_schema), columns)?;
-            if let Some(file) = &mut self.open {
-                file.write(&slice).await?;
-                if file.file.bytes() >= FILE_BYTES {
+            if let Some(open) = &mut self.open {
+                open.write(&slice).await?;
+                if open.file.bytes() >= FILE_BYTES {
                     self.finish_file().await?;
                 }
             }
