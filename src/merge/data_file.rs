@@ -109,6 +109,9 @@ struct Lane {
 /// Batches that wait for the encoders of a lane, which are not equally fast.
 const BATCHES_AHEAD: usize = 2;
 
+/// Bytes of rows that a lane is given at a time: wide rows would wait in great numbers otherwise.
+const BYTES_AT_ONCE: usize = 4 << 20;
+
 /// What it costs to encode a value, in bytes of text that cost as much.
 const VALUE_COST: usize = 8;
 
@@ -132,10 +135,18 @@ impl RowGroup {
 
     /// Appends `rows`.
     pub async fn push(&mut self, rows: &RecordBatch) -> Result<()> {
-        self.rows += rows.num_rows();
-        for column in rows.columns() {
-            self.bytes += column.to_data().get_slice_memory_size()?;
+        let count = rows.num_rows();
+        let bytes = bytes(rows)?;
+        self.rows += count;
+        self.bytes += bytes;
+        let at_once = (count * BYTES_AT_ONCE / bytes.max(1)).max(1);
+        for start in (0..count).step_by(at_once) {
+            self.send(&rows.slice(start, at_once.min(count - start))).await?;
         }
+        Ok(())
+    }
+
+    async fn send(&mut self, rows: &RecordBatch) -> Result<()> {
         for number in 0..self.lanes.len() {
             if self.lanes[number].batches.send(rows.clone()).await.is_err() {
                 // the lane has its own error to tell
@@ -172,6 +183,12 @@ impl RowGroup {
         chunks.sort_by_key(|(number, _)| *number);
         Ok(chunks.into_iter().map(|(_, chunk)| chunk).collect())
     }
+}
+
+/// How many bytes the values of `rows` take.
+pub fn bytes(rows: &RecordBatch) -> Result<usize> {
+    let columns = rows.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+    Ok(columns.sum::<Result<usize, _>>()?)
 }
 
 impl Lane {

@@ -27,7 +27,7 @@ use roaring::RoaringTreemap;
 
 use super::bloom;
 use super::pages::{self, Living};
-use super::write::{self, ROW_GROUP_ROWS};
+use super::write::{self, ROW_GROUP_BYTES, ROW_GROUP_ROWS};
 use crate::engine::{Engine, Room};
 use crate::error::Result;
 use crate::lake::scan;
@@ -233,17 +233,25 @@ impl Source {
                 |pages: &Vec<(u64, i32)>| pages[..pages.partition_point(|(first, _)| *first <= row)].last().copied();
             pages.iter().filter_map(page).filter(|(first, _)| *first < row).map(|(_, size)| i64::from(size)).sum()
         };
-        let most = ROW_GROUP_ROWS as u64;
+        let most = self.most(group);
         let (mut parts, mut start) = (vec![], 0);
         while rows - start > most {
             let between = pages.iter().flatten().map(|(first, _)| *first);
-            let between = between.filter(|row| (start + most / 2..=start + most).contains(row));
+            let between = between.filter(|row| (start + most.div_ceil(2)..=start + most).contains(row));
             let end = between.min_by_key(|row| (in_two(*row), Reverse(*row))).unwrap_or(start + most);
             parts.push(start..end);
             start = end;
         }
         parts.push(start..rows);
         parts
+    }
+
+    /// How many rows of a row group make one of a new file, at most.
+    fn most(&self, group: usize) -> u64 {
+        let group = self.footer.row_group(group);
+        let bytes = u128::try_from(group.total_byte_size()).unwrap_or_default().max(1);
+        let rows = u128::try_from(group.num_rows()).unwrap_or_default() * ROW_GROUP_BYTES as u128 / bytes;
+        u64::try_from(rows).unwrap_or(u64::MAX).clamp(1, ROW_GROUP_ROWS as u64)
     }
 
     /// Where the pages of a row group are.

@@ -20,7 +20,7 @@ use deltalake::parquet::schema::types::ColumnPath;
 use futures::TryStreamExt;
 
 use super::bloom;
-use super::data_file::{DataFile, RowGroup};
+use super::data_file::{self, DataFile, RowGroup};
 use super::sort;
 use super::upserts::Upserts;
 use crate::dms::metadata::MetadataColumn;
@@ -35,6 +35,8 @@ use crate::lake::table::Table;
 const FILE_BYTES: usize = 128 << 20;
 /// Rows of a row group: small enough that a point look-up or a copied row group is cheap.
 pub const ROW_GROUP_ROWS: usize = 128 * 1024;
+/// Bytes of a row group's rows before they are encoded, about: who rewrites one holds as much of it in memory.
+pub const ROW_GROUP_BYTES: usize = 32 << 20;
 /// A dictionary of more bytes is given up for the rest of its row group: a column of so many values gains nothing by it.
 pub const DICTIONARY_BYTES: usize = 256 << 10;
 
@@ -180,16 +182,18 @@ struct OpenFile {
 impl OpenFile {
     /// Writes `rows`; a row group for which there is no more memory ends early.
     async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        let mut start = 0;
-        while start < rows.num_rows() {
+        let (mut start, count) = (0, rows.num_rows());
+        let row = data_file::bytes(rows)?.div_ceil(count.max(1)).max(1);
+        while start < count {
             let group = match &mut self.group {
                 Some(group) => group,
                 None => self.group.insert(RowGroup::start(self.file.encoders(), rows, self.threads)?),
             };
-            let count = (rows.num_rows() - start).min(ROW_GROUP_ROWS - group.rows());
-            group.push(&rows.slice(start, count)).await?;
-            start += count;
-            let full = group.rows() == ROW_GROUP_ROWS || group.bytes() >= FILE_BYTES;
+            let room = (ROW_GROUP_BYTES.saturating_sub(group.bytes()) / row).max(1);
+            let fitting = (count - start).min(room).min(ROW_GROUP_ROWS - group.rows());
+            group.push(&rows.slice(start, fitting)).await?;
+            start += fitting;
+            let full = group.rows() == ROW_GROUP_ROWS || group.bytes() + row > ROW_GROUP_BYTES;
             if full || self.reserved.try_resize(group.memory()).is_err() {
                 self.end_group().await?;
             }
