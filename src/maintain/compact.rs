@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::lake::TableType;
 use crate::lake::commit::{Commit, Outcome};
 use crate::lake::provider::ScanProvider;
-use crate::lake::scan::{Rows, Scan};
+use crate::lake::scan::Scan;
 use crate::lake::table::{Ours, Table, marked_rows, physical_rows};
 use crate::merge::rewrite;
 use crate::merge::write::{Layout, Writer};
@@ -99,9 +99,7 @@ async fn replace(engine: &Engine, table: &Table, ours: &Ours, group: &[usize], d
         threads: engine.threads(),
     };
     let mut added = match group {
-        [file] => {
-            rewrite::without(engine, table, &layout, *file, &Rows::from([(*file, RoaringTreemap::new())])).await?
-        }
+        [file] => rewrite::without(engine, table, &layout, *file, &RoaringTreemap::new()).await?,
         files => sorted(engine, table, &layout, files).await?,
     };
     // the same rows in other files: readers of changes have nothing to see

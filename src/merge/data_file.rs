@@ -2,7 +2,6 @@
 //! filled are encoded on several threads.
 
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -24,17 +23,20 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use uuid::Uuid;
 
-use super::write::Layout;
+use super::write::{Layout, ROW_GROUP_BYTES, ROW_GROUP_ROWS};
 use crate::error::{Error, Result};
 
-/// Parts of one file on their way to the store: one for each thread that encodes, but enough to hide the store's answers.
-const PARTS_AT_ONCE: RangeInclusive<usize> = 2..=8;
+/// Parts of one file on their way to the store, of 10 MB each: as many as threads encode, within bounds. With two files at
+/// work the fewest are enough to hide the store's answers.
+const FEWEST_PARTS: usize = 2;
+const MOST_PARTS: usize = 8;
 
 /// A file of which some row groups may be written. One that is not finished, or not committed, is nothing: vacuum takes it.
 pub struct DataFile {
     path: String,
     writer: SerializedFileWriter<Vec<u8>>,
     encoders: Arc<ArrowRowGroupWriterFactory>,
+    threads: usize,
     out: BufWriter,
 }
 
@@ -48,14 +50,19 @@ impl DataFile {
         let columns = ArrowSchemaConverter::new().convert(&schema)?.root_schema_ptr();
         let writer = SerializedFileWriter::new(vec![], columns, Arc::new(properties))?;
         let encoders = Arc::new(ArrowRowGroupWriterFactory::new(&writer, schema));
-        let parts = layout.threads.clamp(*PARTS_AT_ONCE.start(), *PARTS_AT_ONCE.end());
+        let parts = layout.threads.clamp(FEWEST_PARTS, MOST_PARTS);
         let out = BufWriter::new(layout.log.object_store(None), at).with_max_concurrency(parts);
-        Ok(DataFile { path, writer, encoders, out })
+        Ok(DataFile { path, writer, encoders, threads: layout.threads, out })
     }
 
     /// What encodes columns of the file.
     pub fn encoders(&self) -> &Arc<ArrowRowGroupWriterFactory> {
         &self.encoders
+    }
+
+    /// Begins a row group that will have rows like those of `first`; it is appended once it is encoded.
+    pub fn row_group(&self, first: &RecordBatch) -> Result<RowGroup> {
+        RowGroup::start(&self.encoders, first, self.threads)
     }
 
     /// Appends a row group of about so many `bytes`, which `fill` fills with column chunks.
@@ -95,6 +102,7 @@ impl DataFile {
 pub struct RowGroup {
     lanes: Vec<Lane>,
     rows: usize,
+    /// What the rows take before they are encoded, about.
     bytes: usize,
 }
 
@@ -116,8 +124,7 @@ const BYTES_AT_ONCE: usize = 4 << 20;
 const VALUE_COST: usize = 8;
 
 impl RowGroup {
-    /// Begins a row group that will have rows like those of `first`, on so many `threads`.
-    pub fn start(encoders: &ArrowRowGroupWriterFactory, first: &RecordBatch, threads: usize) -> Result<RowGroup> {
+    fn start(encoders: &ArrowRowGroupWriterFactory, first: &RecordBatch, threads: usize) -> Result<RowGroup> {
         let costs = first.columns().iter().map(|column| first.num_rows() * VALUE_COST + column.get_array_memory_size());
         let mut columns: Vec<_> = encoders.create_column_writers(0)?.into_iter().zip(costs).enumerate().collect();
         columns.sort_by_key(|(_, (_, cost))| std::cmp::Reverse(*cost));
@@ -133,17 +140,23 @@ impl RowGroup {
         Ok(RowGroup { lanes, rows: 0, bytes: 0 })
     }
 
-    /// Appends `rows`.
-    pub async fn push(&mut self, rows: &RecordBatch) -> Result<()> {
-        let count = rows.num_rows();
-        let bytes = bytes(rows)?;
-        self.rows += count;
-        self.bytes += bytes;
-        let at_once = (count * BYTES_AT_ONCE / bytes.max(1)).max(1);
+    /// Appends those of `rows` that fit, from the first on, and says how many; at least one while it is not full.
+    pub async fn push(&mut self, rows: &RecordBatch) -> Result<usize> {
+        let values = rows.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+        let row = values.sum::<Result<usize, _>>()?.div_ceil(rows.num_rows().max(1)).max(1);
+        let room = (ROW_GROUP_BYTES.saturating_sub(self.bytes) / row).max(1);
+        let count = rows.num_rows().min(room).min(ROW_GROUP_ROWS - self.rows);
+        let at_once = (BYTES_AT_ONCE / row).max(1);
         for start in (0..count).step_by(at_once) {
             self.send(&rows.slice(start, at_once.min(count - start))).await?;
         }
-        Ok(())
+        self.rows += count;
+        self.bytes += count * row;
+        Ok(count)
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.rows >= ROW_GROUP_ROWS || self.bytes >= ROW_GROUP_BYTES
     }
 
     async fn send(&mut self, rows: &RecordBatch) -> Result<()> {
@@ -156,15 +169,6 @@ impl RowGroup {
             }
         }
         Ok(())
-    }
-
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// How many bytes the rows have, not encoded.
-    pub fn bytes(&self) -> usize {
-        self.bytes
     }
 
     /// How many bytes the encoders take.
@@ -183,12 +187,6 @@ impl RowGroup {
         chunks.sort_by_key(|(number, _)| *number);
         Ok(chunks.into_iter().map(|(_, chunk)| chunk).collect())
     }
-}
-
-/// How many bytes the values of `rows` take.
-pub fn bytes(rows: &RecordBatch) -> Result<usize> {
-    let columns = rows.columns().iter().map(|column| column.to_data().get_slice_memory_size());
-    Ok(columns.sum::<Result<usize, _>>()?)
 }
 
 impl Lane {
@@ -255,9 +253,8 @@ mod tests {
         let encoders = ArrowRowGroupWriterFactory::new(&writer, schema);
         let mut group = RowGroup::start(&encoders, &batches[0], threads).unwrap();
         for batch in batches {
-            group.push(batch).await.unwrap();
+            assert_eq!(group.push(batch).await.unwrap(), batch.num_rows());
         }
-        assert_eq!(group.rows(), batches.iter().map(RecordBatch::num_rows).sum::<usize>());
         let chunks = group.finish().await.unwrap();
         let mut to = writer.next_row_group().unwrap();
         chunks.into_iter().for_each(|chunk| chunk.append_to_row_group(&mut to).unwrap());
@@ -275,6 +272,26 @@ mod tests {
         let read = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(alone)).unwrap();
         let read = read.with_batch_size(2000).build().unwrap().next().unwrap().unwrap();
         assert_eq!(read.columns(), rows(0, 2000).columns());
+    }
+
+    #[tokio::test]
+    async fn a_row_group_is_full_by_its_rows_or_by_their_bytes() {
+        let texts = |bytes, count| -> RecordBatch {
+            let texts: ArrayRef = Arc::new(StringArray::from_iter_values(vec!["x".repeat(bytes); count]));
+            RecordBatch::try_from_iter_with_nullable([("t", texts, true)]).unwrap()
+        };
+        let (narrow, wide, wider) = (texts(1, 50_000), texts(1 << 20, 20), texts(ROW_GROUP_BYTES + 1, 2));
+        for (batch, taken) in [(narrow, vec![50_000, 50_000, 31_072]), (wide, vec![20, 11, 1]), (wider, vec![1])] {
+            let columns = ArrowSchemaConverter::new().convert(&batch.schema()).unwrap().root_schema_ptr();
+            let writer = SerializedFileWriter::new(vec![], columns, Arc::default()).unwrap();
+            let encoders = ArrowRowGroupWriterFactory::new(&writer, batch.schema());
+            let mut group = RowGroup::start(&encoders, &batch, 2).unwrap();
+            for expected in taken {
+                assert!(!group.is_full());
+                assert_eq!(group.push(&batch).await.unwrap(), expected);
+            }
+            assert!(group.is_full());
+        }
     }
 
     #[tokio::test]

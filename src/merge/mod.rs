@@ -236,7 +236,7 @@ impl Step<'_> {
                 (removed.collect::<Vec<_>>(), added)
             }
             TableType::MergeOnRead => {
-                let append = write::append(layout, upserts, self.engine.threads());
+                let append = write::append(layout, upserts);
                 tokio::try_join!(vectors::mark(table, &located), append)?
             }
         };

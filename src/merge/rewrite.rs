@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::datasource::MemTable;
 use deltalake::kernel::Add;
 use futures::{StreamExt, TryStreamExt};
+use roaring::RoaringTreemap;
 
 use super::row_groups;
 use super::upserts::Upserts;
@@ -45,11 +46,11 @@ pub async fn rewrite(
     }
     let files = touched.into_iter().map(|file| {
         let (engine, table, layout) = (engine.clone(), table.clone(), layout.clone());
-        let located = Rows::from([(file, located[&file].clone())]);
+        let located = located[&file].clone();
         async move { tokio::spawn(async move { without(&engine, &table, &layout, file, &located).await }).await? }
     });
     let rewritten = futures::stream::iter(files).buffered(engine.threads()).try_collect::<Vec<_>>();
-    let (rewritten, added) = tokio::try_join!(rewritten, write::append(layout, upserts, engine.threads()))?;
+    let (rewritten, added) = tokio::try_join!(rewritten, write::append(layout, upserts))?;
     Ok(rewritten.into_iter().flatten().chain(added).collect())
 }
 
@@ -75,14 +76,20 @@ async fn together(
     writer.close().await
 }
 
-/// What is left of one file, in its order, once its dead rows and those that `located` names of it are gone: by row
-/// groups, or row by row where its columns are others.
-pub async fn without(engine: &Engine, table: &Table, layout: &Layout, file: usize, located: &Rows) -> Result<Vec<Add>> {
-    let dead = row_groups::dead(table, file, &located[&file]).await?;
+/// What is left of one file, in its order, once its dead rows and those that are `located` are gone: by row groups, or row
+/// by row where its columns are others.
+pub async fn without(
+    engine: &Engine,
+    table: &Table,
+    layout: &Layout,
+    file: usize,
+    located: &RoaringTreemap,
+) -> Result<Vec<Add>> {
+    let dead = row_groups::dead(table, file, located).await?;
     if let Some(adds) = row_groups::without(engine, table, layout, file, &dead).await? {
         return Ok(adds);
     }
-    let kept = Scan::new(table, vec![file]).await?.without(located);
+    let kept = Scan::new(table, vec![file]).await?.without(&Rows::from([(file, dead)]));
     // one stream in file order, past the optimizer, which would read the file in parallel pieces
     let task = engine.session().task_ctx();
     let rows = kept.plan(None, None, 1, &task.runtime_env())?.execute(0, task)?;

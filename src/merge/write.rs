@@ -20,7 +20,7 @@ use deltalake::parquet::schema::types::ColumnPath;
 use futures::TryStreamExt;
 
 use super::bloom;
-use super::data_file::{self, DataFile, RowGroup};
+use super::data_file::{DataFile, RowGroup};
 use super::sort;
 use super::upserts::Upserts;
 use crate::dms::metadata::MetadataColumn;
@@ -53,16 +53,16 @@ pub struct Layout {
     pub source_columns: usize,
     /// Where row groups that are being written account for their memory.
     pub memory: Arc<dyn MemoryPool>,
-    /// On how many threads their columns are encoded.
+    /// How many threads encode them.
     pub threads: usize,
 }
 
 /// Rows in memory of at least this many bytes are worth a file of their own.
 const SHARE_BYTES: usize = 32 << 20;
 
-/// Writes `rows` into files of their own, at most `threads` at once.
-pub async fn append(layout: &Layout, rows: &Upserts, threads: usize) -> Result<Vec<Add>> {
-    let shares = (rows.bytes() / SHARE_BYTES).clamp(1, threads.max(1));
+/// Writes `rows` into files of their own, at most as many at once as there are threads.
+pub async fn append(layout: &Layout, rows: &Upserts) -> Result<Vec<Add>> {
+    let shares = (rows.bytes() / SHARE_BYTES).clamp(1, layout.threads.max(1));
     let share = rows.count().div_ceil(shares).max(1);
     let writes = (0..rows.count()).step_by(share).map(|start| {
         let (layout, rows) = (layout.clone(), rows.clone());
@@ -175,26 +175,21 @@ struct OpenFile {
     file: DataFile,
     /// The row group that is being filled, if there is one.
     group: Option<RowGroup>,
-    threads: usize,
     reserved: MemoryReservation,
 }
 
 impl OpenFile {
     /// Writes `rows`; a row group for which there is no more memory ends early.
     async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        let (mut start, count) = (0, rows.num_rows());
-        let row = data_file::bytes(rows)?.div_ceil(count.max(1)).max(1);
-        while start < count {
+        let mut rest = rows.clone();
+        while rest.num_rows() > 0 {
             let group = match &mut self.group {
                 Some(group) => group,
-                None => self.group.insert(RowGroup::start(self.file.encoders(), rows, self.threads)?),
+                None => self.group.insert(self.file.row_group(&rest)?),
             };
-            let room = (ROW_GROUP_BYTES.saturating_sub(group.bytes()) / row).max(1);
-            let fitting = (count - start).min(room).min(ROW_GROUP_ROWS - group.rows());
-            group.push(&rows.slice(start, fitting)).await?;
-            start += fitting;
-            let full = group.rows() == ROW_GROUP_ROWS || group.bytes() + row > ROW_GROUP_BYTES;
-            if full || self.reserved.try_resize(group.memory()).is_err() {
+            let count = group.push(&rest).await?;
+            rest = rest.slice(count, rest.num_rows() - count);
+            if group.is_full() || self.reserved.try_resize(group.memory()).is_err() {
                 self.end_group().await?;
             }
         }
@@ -270,7 +265,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Ends the file being written, if there is one.
-    pub async fn finish_file(&mut self) -> Result<()> {
+    async fn finish_file(&mut self) -> Result<()> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         open.end_group().await?;
         let names = &self.layout.partition_by;
@@ -292,7 +287,7 @@ impl<'a> Writer<'a> {
         let properties = self.filters.iter().cloned().fold(properties(), bloom::with_filters).build();
         let file = DataFile::create(self.layout, &folders, properties)?;
         let reserved = MemoryConsumer::new("row group").register(&self.layout.memory);
-        Ok(OpenFile { partition, file, group: None, threads: self.layout.threads, reserved })
+        Ok(OpenFile { partition, file, group: None, reserved })
     }
 
     fn partitions(&self, batch: &RecordBatch) -> Result<Vec<Range<usize>>> {

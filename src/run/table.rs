@@ -206,7 +206,9 @@ impl<'a> TableRun<'a> {
         Ok(Some(Opened { table, ours, evolution }))
     }
 
+    /// The table as it is now, or `None` where there is none.
     async fn newest(&self) -> Result<Option<Table>> {
+        // what cannot be followed any more is opened anew, and says by that what is wrong with it
         if let Some(seen) = &self.seen
             && let Ok(table) = seen.newest().await
         {
