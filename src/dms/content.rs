@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 
 /// Bytes of a file that one request asks for. A file that comes as one stream comes in chunks of a few KB, of which each
 /// wakes threads up, and no faster than one connection is.
-const STRETCH: u64 = 4 << 20;
+pub const STRETCH: u64 = 4 << 20;
 /// Stretches of one file that are asked for at once, beside one that waits for the worker thread.
 const REQUESTS: usize = 2;
 
@@ -52,7 +52,7 @@ fn hexadecimal(digest: &[u8]) -> String {
 pub struct Fetched {
     chunks: mpsc::Receiver<Result<Bytes>>,
     chunk: Bytes,
-    digest: Arc<Mutex<Sha256>>,
+    digest: Option<Arc<Mutex<Sha256>>>,
 }
 
 /// The digest of what was read so far.
@@ -66,7 +66,7 @@ impl RunningDigest {
 }
 
 impl Fetched {
-    pub fn start(store: Arc<dyn ObjectStore>, file: &RawFile) -> (Fetched, RunningDigest) {
+    pub fn start(store: Arc<dyn ObjectStore>, file: &RawFile) -> Fetched {
         let (sender, chunks) = mpsc::channel(1);
         let mut stretches = stretches(store, file);
         tokio::runtime::Handle::current().spawn(async move {
@@ -77,8 +77,14 @@ impl Fetched {
                 }
             }
         });
+        Fetched { chunks, chunk: Bytes::new(), digest: None }
+    }
+
+    /// The same with the digest of the file, which takes as long as reading it from a fast disk.
+    pub fn digested(store: Arc<dyn ObjectStore>, file: &RawFile) -> (Fetched, RunningDigest) {
         let digest = Arc::new(Mutex::new(Sha256::new()));
-        (Fetched { chunks, chunk: Bytes::new(), digest: Arc::clone(&digest) }, RunningDigest(digest))
+        let fetched = Fetched { digest: Some(Arc::clone(&digest)), ..Fetched::start(store, file) };
+        (fetched, RunningDigest(digest))
     }
 }
 
@@ -112,7 +118,9 @@ impl Read for Fetched {
                 Some(chunk) => self.chunk = chunk.map_err(std::io::Error::other)?,
                 None => return Ok(0),
             }
-            self.digest.lock().unwrap_or_else(PoisonError::into_inner).update(&self.chunk);
+            if let Some(digest) = &self.digest {
+                digest.lock().unwrap_or_else(PoisonError::into_inner).update(&self.chunk);
+            }
         }
         let taken = self.chunk.split_to(self.chunk.len().min(buffer.len()));
         buffer[..taken.len()].copy_from_slice(&taken);
@@ -134,7 +142,7 @@ mod tests {
             let bytes: Bytes = (0..size).map(|i| (i / 7) as u8).collect();
             let (store, file): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), RawFile::of(NAME, size));
             store.put(&file.path, bytes.clone().into()).await.unwrap();
-            let (mut content, digest) = Fetched::start(Arc::clone(&store), &file);
+            let (mut content, digest) = Fetched::digested(Arc::clone(&store), &file);
             let read = move || {
                 let mut read = vec![];
                 content.read_to_end(&mut read).map(|_| read)

@@ -19,7 +19,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::changes::ChangeRows;
-use super::content::{Content, Fetched};
+use super::content::{Content, Fetched, STRETCH};
 use super::listing::RawFile;
 use super::metadata::MetadataColumn;
 use super::pieces::PIECE;
@@ -186,7 +186,7 @@ impl Reading {
     pub async fn progress(&self, file: RawFile) -> Result<Progress> {
         let this = self.clone();
         tokio::task::spawn_blocking(move || {
-            let (content, _) = Fetched::start(Arc::clone(&this.store), &file);
+            let content = Fetched::start(Arc::clone(&this.store), &file);
             Ok(this.change_file(&file, Content::Streamed(content), |_| Ok(()))?.1)
         })
         .await?
@@ -198,10 +198,13 @@ impl Reading {
             return Ok(FileRows::ToCome(file));
         }
         let permit = self.in_flight.take(bytes).await?;
-        let content = self.store.get(&file.path).await?.bytes().await?;
+        let content = match file.format() {
+            DataFormat::Csv if file.size > STRETCH => Content::Streamed(Fetched::start(Arc::clone(&self.store), &file)),
+            _ => Content::Whole(Cursor::new(self.store.get(&file.path).await?.bytes().await?)),
+        };
         tokio::task::spawn_blocking(move || {
             let mut rows = vec![];
-            let read = self.change_file(&file, Content::Whole(Cursor::new(content)), |more| {
+            let read = self.change_file(&file, content, |more| {
                 rows.push(more);
                 Ok(())
             })?;
@@ -214,7 +217,7 @@ impl Reading {
         let (sender, rows) = mpsc::channel(4);
         let this = self.clone();
         tokio::task::spawn_blocking(move || {
-            let (content, _) = Fetched::start(Arc::clone(&this.store), &file);
+            let content = Fetched::start(Arc::clone(&this.store), &file);
             let send = |rows| sender.blocking_send(Ok(rows)).map_err(|_| Error::transient("the changes were given up"));
             match this.change_file(&file, Content::Streamed(content), send) {
                 Ok(read) => counted.lock().unwrap_or_else(PoisonError::into_inner).add_changes(read),
@@ -299,7 +302,7 @@ impl Reading {
     }
 
     fn load_file(&self, file: &RawFile, steps: &mpsc::Sender<Result<LoadStep>>) -> Result<()> {
-        let (content, digest) = Fetched::start(Arc::clone(&self.store), file);
+        let (content, digest) = Fetched::digested(Arc::clone(&self.store), file);
         let mut counts = ReadCounts { bytes: file.size, ..ReadCounts::default() };
         let content = Content::Streamed(content);
         let mut reader = RowReader::new(self, file, FileKind::Load, content).map_err(|e| at(file, e))?;
@@ -361,7 +364,7 @@ impl Reading {
 pub async fn infer(store: Arc<dyn ObjectStore>, mut inference: Inference, files: Vec<RawFile>) -> Result<TableSchema> {
     tokio::task::spawn_blocking(move || {
         for file in &files {
-            let (content, _) = Fetched::start(Arc::clone(&store), file);
+            let content = Fetched::start(Arc::clone(&store), file);
             inference.observe(decompress(&file.name, content)).map_err(|e| at(file, e))?;
         }
         inference.finish().map_err(Error::definite)

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use datafusion::arrow::compute::{SortColumn, SortOptions, lexsort_to_indices};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, make_comparator};
+use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{Int32Type, Int64Type, UInt64Type};
 use datafusion::datasource::MemTable;
 use datafusion::scalar::ScalarValue;
@@ -142,12 +142,10 @@ fn range(keys: &RecordBatch, column: &str) -> Result<Option<(ScalarValue, Scalar
     if values.null_count() > 0 || values.is_empty() {
         return Ok(None);
     }
-    let end = |descending| {
-        let options = Some(SortOptions { descending, nulls_first: false });
-        let first = lexsort_to_indices(&[SortColumn { values: Arc::clone(values), options }], Some(1))?;
-        ScalarValue::try_from_array(values, first.value(0) as usize)
-    };
-    Ok(Some((end(false)?, end(true)?)))
+    let compare = make_comparator(values, values, SortOptions::default())?;
+    let least = (0..values.len()).min_by(|&a, &b| compare(a, b)).unwrap_or_default();
+    let most = (0..values.len()).max_by(|&a, &b| compare(a, b)).unwrap_or_default();
+    Ok(Some((ScalarValue::try_from_array(values, least)?, ScalarValue::try_from_array(values, most)?)))
 }
 
 fn key_column<'a>(keys: &'a RecordBatch, column: &str) -> Result<&'a ArrayRef> {

@@ -41,7 +41,7 @@ async fn read(bytes: Bytes, as_it_streams: bool) -> Result<usize, String> {
     let work = move || {
         let source = match as_it_streams {
             true => {
-                let content = Content::Streamed(Fetched::start(Arc::clone(&reading.store), &file).0);
+                let content = Content::Streamed(Fetched::start(Arc::clone(&reading.store), &file));
                 Source::Passing { content, at: 0 }
             }
             false => Source::new(Content::Whole(Cursor::new(bytes)), file.size).unwrap(),
