@@ -15,13 +15,15 @@
 //!    [`engine`] is DataFusion with a part of the memory for each table that is worked on.
 //! 6. [`lake::commit`] commits rows and position together. *There is no other state.*
 //! 7. [`run`] repeats 3 to 6 for each table until nothing is left; [`report`] tells, and [`plan`] tells beforehand.
-//! 8. [`maintain`] keeps tables fast: compaction, purge, checkpoints, vacuum.
+//! 8. [`maintain`] keeps tables fast: compaction, purge, clustering by key ([`lake::layers`]), checkpoints, vacuum.
 //! 9. [`query`] (over the tables that [`desk`] hands it) and [`status`] read what came of it; [`check`] looks for what may
 //!    make it wrong.
 //!
 //! Where it differs from the usual way: the commit entry is written directly on the version that was read, instead of
 //! by deltalake's retrying commit ([`lake::commit`] says why); and the locating join is an inner one against netted,
-//! hence unique, keys, because the matched change tells an update from an insert.
+//! hence unique, keys, because the matched change tells an update from an insert. Keys of inserts are looked for like
+//! all others wherever bounds allow them: DMS writes an insert again that the load has seen, or that a resumed task
+//! repeats, and a row stays behind whose TRUNCATE, cascade or key update no file tells of.
 
 pub mod cli;
 pub mod config;

@@ -2,6 +2,7 @@
 
 pub mod commit;
 pub mod create;
+pub mod layers;
 pub mod position;
 pub mod probe;
 pub mod provider;

@@ -1,5 +1,5 @@
-//! Compaction: groups of files are read without their dead rows, sorted by key, and written as few. A single file loses its
-//! dead rows and stays in its order.
+//! Compaction: groups of files are read without their dead rows, sorted by key, and written as few, or as ones whose keys lie
+//! apart. A single file loses its dead rows and stays in its order.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,16 +9,17 @@ use roaring::RoaringTreemap;
 use serde_json::json;
 
 use super::Upkeep;
-use super::plan::{FileFacts, Thresholds, groups};
+use super::plan::{FileFacts, Large, Thresholds, groups};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::lake::TableType;
 use crate::lake::commit::{Commit, Outcome};
+use crate::lake::layers;
 use crate::lake::provider::ScanProvider;
-use crate::lake::scan::Scan;
+use crate::lake::scan::{Bounds, Scan};
 use crate::lake::table::{Ours, Table, marked_rows, physical_rows};
 use crate::merge::rewrite;
-use crate::merge::write::{Layout, Writer};
+use crate::merge::write::{Layout, Writer, small};
 
 /// Races lost before a group is left for another time: upkeep never holds up a merge.
 const RACES: u32 = 5;
@@ -36,7 +37,7 @@ pub async fn compact(
     while until.is_none_or(|until| Instant::now() < until) {
         table.check_writable()?;
         let ours = ours(&table).await?;
-        let Some(group) = groups(&facts(&table)?, thresholds).into_iter().next() else { break };
+        let Some(group) = groups(&facts(&table, &ours.facts.key)?, thresholds).into_iter().next() else { break };
         match replace(engine, &table, &ours, &group, done).await? {
             Outcome::Committed(_) => races = 0,
             Outcome::Lost if races < RACES => {
@@ -63,16 +64,21 @@ async fn ours(table: &Table) -> Result<Ours> {
     }
 }
 
-fn facts(table: &Table) -> Result<Vec<FileFacts>> {
+fn facts(table: &Table, key: &[String]) -> Result<Vec<FileFacts>> {
+    let first = key.iter().find(|column| !table.is_partition_column(column));
+    let first = first.map(|column| table.schema.field_with_name(column)).transpose()?;
     let facts = table.files.iter().enumerate().map(|(number, file)| {
         let mut partition: Vec<_> = file.partition_values_map().into_iter().collect();
         partition.sort();
+        let bytes = u64::try_from(file.size()).unwrap_or_default();
+        let keys = || Bounds::of(file).column(first?);
         Ok(FileFacts {
             number,
             partition: format!("{partition:?}"),
-            bytes: u64::try_from(file.size()).unwrap_or_default(),
+            bytes,
             rows: physical_rows(file)?,
             dead: marked_rows(file),
+            large: (bytes >= small()).then(|| Large { layer: layers::of(file), keys: keys() }),
         })
     });
     facts.collect()

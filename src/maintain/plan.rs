@@ -1,6 +1,8 @@
 //! Which files are worth writing again, and which of them together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+
+use datafusion::scalar::ScalarValue;
 
 /// What is known of a data file.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +14,17 @@ pub struct FileFacts {
     pub bytes: u64,
     pub rows: u64,
     pub dead: u64,
+    /// What is known of a large one beside that.
+    pub large: Option<Large>,
+}
+
+/// Where the rows of a large file lie.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Large {
+    /// Its layer, by the name that the files of one share.
+    pub layer: String,
+    /// The least and the most of the first column of the key, if that is known.
+    pub keys: Option<(ScalarValue, ScalarValue)>,
 }
 
 /// When a file is written again.
@@ -23,13 +36,19 @@ pub struct Thresholds {
     dead_percent: u64,
     /// Fewer dead rows than these cost less than a commit.
     least_dead: u64,
+    /// Layers that are too many for one key. Two of one layer may meet in a key, as far as bounds tell, so that fewer than
+    /// four are not sure to become fewer.
+    layers: usize,
+    /// Bytes of large files that are written again together, at most.
+    bytes: u64,
 }
 
 impl Thresholds {
     /// Whatever improves the table.
-    pub const ALL: Thresholds = Thresholds { together: 2, dead_percent: 1, least_dead: 1 };
+    pub const ALL: Thresholds = Thresholds { together: 2, dead_percent: 1, least_dead: 1, layers: 4, bytes: 8 << 30 };
     /// What has grown since it was last looked after, so that each row is rewritten a few times at most.
-    pub const OVERDUE: Thresholds = Thresholds { together: 10, dead_percent: 20, least_dead: 10_000 };
+    pub const OVERDUE: Thresholds =
+        Thresholds { together: 10, dead_percent: 20, least_dead: 10_000, layers: 8, bytes: 1 << 30 };
 }
 
 impl Thresholds {
@@ -38,10 +57,10 @@ impl Thresholds {
     }
 }
 
-/// The size that files are brought to.
+/// The size that small files are brought to.
 const TARGET: u64 = 128 << 20;
-/// Files below this are small.
-const SMALL: u64 = 32 << 20;
+/// Small ones that have as much together are not worth waiting for more of them.
+const FULL: u64 = 96 << 20;
 /// A class of small files holds sizes up to this factor apart: a large one is not rewritten for each tiny one that comes.
 const CLASS: u64 = 8;
 
@@ -49,18 +68,67 @@ const CLASS: u64 = 8;
 pub fn groups(files: &[FileFacts], thresholds: Thresholds) -> Vec<Vec<usize>> {
     let mut groups = vec![];
     let mut small: BTreeMap<(&str, u32), Vec<&FileFacts>> = BTreeMap::new();
+    let mut large: BTreeMap<&str, Vec<(&FileFacts, &Large)>> = BTreeMap::new();
     for file in files {
-        if file.bytes < SMALL {
+        if let Some(of_large) = &file.large {
+            large.entry(&file.partition).or_default().push((file, of_large));
+        } else {
             let class = if thresholds.together == Thresholds::ALL.together { 0 } else { class(file.bytes) };
             small.entry((&file.partition, class)).or_default().push(file);
-        } else if thresholds.is_worth_a_purge(file.dead, file.rows) {
-            groups.push(vec![file.number]);
         }
     }
     for files in small.into_values() {
         groups.extend(packed(&files, thresholds));
     }
+    for files in large.into_values() {
+        let clustered = clustered(&files, thresholds).unwrap_or_default();
+        let purged = files.iter().map(|(file, _)| file).filter(|file| !clustered.contains(&file.number));
+        let purged = purged.filter(|file| thresholds.is_worth_a_purge(file.dead, file.rows));
+        groups.extend(purged.map(|file| vec![file.number]));
+        groups.extend(Some(clustered).filter(|files| !files.is_empty()));
+    }
     groups
+}
+
+/// Of the large files of a partition those that may hold the key which may lie in the most layers, if these are too many:
+/// of the smallest layers as many as may be written together. Afterwards that key lies in one layer instead of all these,
+/// and no other key in more than before, but for those that two files of a layer meet in.
+fn clustered(files: &[(&FileFacts, &Large)], thresholds: Thresholds) -> Option<Vec<usize>> {
+    let with_keys = files.iter().filter_map(|(file, large)| Some((*file, &large.layer, large.keys.as_ref()?)));
+    let mut by_least: Vec<_> = with_keys.collect();
+    let mut by_most = by_least.clone();
+    let order = |a: &ScalarValue, b: &ScalarValue| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);
+    by_least.sort_by(|(.., a), (.., b)| order(&a.0, &b.0));
+    by_most.sort_by(|(.., a), (.., b)| order(&a.1, &b.1));
+    let (mut layers, mut behind, mut deepest) = (HashMap::<&str, usize>::new(), by_most.iter().peekable(), None);
+    for (_, layer, (least, _)) in &by_least {
+        *layers.entry(layer).or_default() += 1;
+        while let Some((_, layer, _)) = behind.next_if(|(.., (_, most))| most < least) {
+            match layers.get_mut(layer.as_str()) {
+                Some(files) if *files > 1 => *files -= 1,
+                _ => drop(layers.remove(layer.as_str())),
+            }
+        }
+        if deepest.is_none_or(|(depth, _)| layers.len() > depth) {
+            deepest = Some((layers.len(), least));
+        }
+    }
+    let (_, key) = deepest.filter(|(depth, _)| *depth >= thresholds.layers)?;
+    let mut there: BTreeMap<&str, (u64, Vec<usize>)> = BTreeMap::new();
+    for (file, layer, _) in by_least.iter().filter(|(.., (least, most))| least <= key && key <= most) {
+        let (bytes, numbers) = there.entry(layer).or_default();
+        *bytes += file.bytes;
+        numbers.push(file.number);
+    }
+    let mut there: Vec<_> = there.into_values().collect();
+    there.sort_unstable();
+    let mut room = thresholds.bytes;
+    let fitting = there.into_iter().map_while(|(bytes, numbers)| {
+        room = room.checked_sub(bytes)?;
+        Some(numbers)
+    });
+    let fitting: Vec<_> = fitting.collect();
+    (fitting.len() > 1).then(|| fitting.concat())
 }
 
 fn class(bytes: u64) -> u32 {
@@ -69,7 +137,7 @@ fn class(bytes: u64) -> u32 {
 
 /// Small files of one partition and class, in their order, packed up to the target size.
 fn packed(files: &[&FileFacts], thresholds: Thresholds) -> Vec<Vec<usize>> {
-    let mut groups: Vec<Vec<usize>> = vec![];
+    let mut groups: Vec<Vec<&FileFacts>> = vec![];
     let mut bytes = TARGET;
     for file in files {
         if bytes + file.bytes > TARGET {
@@ -78,24 +146,44 @@ fn packed(files: &[&FileFacts], thresholds: Thresholds) -> Vec<Vec<usize>> {
         }
         bytes += file.bytes;
         if let Some(group) = groups.last_mut() {
-            group.push(file.number);
+            group.push(file);
         }
     }
-    let dead_of =
-        |number: &usize| files.iter().find(|file| file.number == *number).map_or((0, 0), |f| (f.dead, f.rows));
+    let sum = |group: &[&FileFacts], of: fn(&FileFacts) -> u64| group.iter().map(|file| of(file)).sum::<u64>();
     groups.retain(|group| {
-        let (dead, rows) = group.iter().map(dead_of).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        group.len() >= thresholds.together || thresholds.is_worth_a_purge(dead, rows)
+        group.len() >= thresholds.together
+            || (group.len() > 1 && sum(group, |file| file.bytes) >= FULL)
+            || thresholds.is_worth_a_purge(sum(group, |file| file.dead), sum(group, |file| file.rows))
     });
-    groups
+    groups.into_iter().map(|group| group.into_iter().map(|file| file.number).collect()).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::{btree_set, vec};
+    use proptest::prelude::*;
+
     use super::*;
 
+    /// A file, and a large one if it has more than 32 MB; its keys lie apart from those of the others.
     fn file(number: usize, megabytes: u64, dead: u64) -> FileFacts {
-        FileFacts { number, partition: String::new(), bytes: megabytes << 20, rows: 1_000_000, dead }
+        let keys = (number as i64 * 10, number as i64 * 10 + 9);
+        let large = (megabytes >= 32).then(|| large(&format!("file {number}"), keys));
+        FileFacts { number, partition: String::new(), bytes: megabytes << 20, rows: 1_000_000, dead, large }
+    }
+
+    fn large(layer: &str, (least, most): (i64, i64)) -> Large {
+        let key = |key| ScalarValue::Int64(Some(key));
+        Large { layer: layer.to_string(), keys: Some((key(least), key(most))) }
+    }
+
+    /// Large files, by layer and the range of their keys.
+    fn large_files(files: &[(&str, (i64, i64))]) -> Vec<FileFacts> {
+        let file = |(number, (layer, keys)): (usize, &(&str, _))| FileFacts {
+            large: Some(large(layer, *keys)),
+            ..file(number, 100, 0)
+        };
+        files.iter().enumerate().map(file).collect()
     }
 
     #[test]
@@ -103,6 +191,13 @@ mod tests {
         let files = [file(0, 200, 0), file(1, 1, 0), file(2, 1, 0)];
         assert_eq!(groups(&files, Thresholds::ALL), [vec![1, 2]]);
         assert!(groups(&files, Thresholds::OVERDUE).is_empty());
+    }
+
+    #[test]
+    fn small_files_that_fill_a_large_one_are_not_left_to_grow_more() {
+        let files: Vec<_> = (0..10).map(|i| file(i, 16, 0)).collect();
+        assert_eq!(groups(&files, Thresholds::OVERDUE), [(0..8).collect::<Vec<_>>()]);
+        assert!(groups(&files[..5], Thresholds::OVERDUE).is_empty());
     }
 
     #[test]
@@ -122,5 +217,95 @@ mod tests {
     #[test]
     fn a_table_of_one_clean_file_is_left_alone() {
         assert!(groups(&[file(0, 1, 0)], Thresholds::ALL).is_empty());
+    }
+
+    #[test]
+    fn large_files_that_hold_one_key_are_clustered_once_they_are_too_many() {
+        let mut files = large_files(&[("a", (0, 9)), ("a", (10, 19)), ("b", (0, 19)), ("c", (5, 30)), ("d", (12, 12))]);
+        assert_eq!(groups(&files, Thresholds::ALL), [vec![1, 2, 3, 4]]);
+        assert!(groups(&files, Thresholds::OVERDUE).is_empty());
+        files[3].partition = "other".into();
+        assert!(groups(&files, Thresholds::ALL).is_empty());
+    }
+
+    #[test]
+    fn files_of_one_layer_lie_apart_whatever_their_bounds_say() {
+        assert!(groups(&large_files(&[("a", (1, 1)); 9]), Thresholds::ALL).is_empty());
+        assert_eq!(groups(&large_files(&["a", "b", "c", "d"].map(|layer| (layer, (1, 1)))), Thresholds::ALL).len(), 1);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_and_the_smallest_layers_come_first() {
+        let layers = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        let mut files = large_files(&layers.map(|layer| (layer, (0, 9))));
+        files[0].bytes = 700 << 20;
+        files[1].bytes = 800 << 20;
+        let mut group = groups(&files, Thresholds::OVERDUE).concat();
+        group.sort_unstable();
+        assert_eq!(group, [2, 3, 4, 5, 6, 7]);
+        files.iter_mut().for_each(|file| file.bytes = 1 << 30);
+        assert!(groups(&files, Thresholds::OVERDUE).is_empty());
+    }
+
+    /// Files as they are written again, each with its layer and its keys. Of every `coarse` keys the bounds tell but one.
+    struct Simulated {
+        files: Vec<(String, Vec<i64>)>,
+        coarse: i64,
+    }
+
+    impl Simulated {
+        fn facts(&self) -> Vec<FileFacts> {
+            let bound = |key: Option<&i64>| key.copied().unwrap_or_default().div_euclid(self.coarse);
+            let fact = |(number, (layer, keys)): (usize, &(String, Vec<i64>))| {
+                let large = large(layer, (bound(keys.first()), bound(keys.last())));
+                FileFacts { large: Some(large), ..file(number, keys.len() as u64, 0) }
+            };
+            self.files.iter().enumerate().map(fact).collect()
+        }
+
+        /// Writes a group again as a new layer.
+        fn replace(&mut self, group: &[usize], layer: usize) {
+            let mut keys: Vec<_> = group.iter().flat_map(|&file| self.files[file].1.clone()).collect();
+            keys.sort_unstable();
+            let mut number = 0;
+            self.files.retain(|_| {
+                number += 1;
+                !group.contains(&(number - 1))
+            });
+            self.files.extend(keys.chunks(8).map(|keys| (format!("new {layer}"), keys.to_vec())));
+        }
+
+        /// The most layers that hold one key.
+        fn depth(&self) -> usize {
+            let facts = self.facts();
+            let ranges: Vec<_> =
+                facts.iter().flat_map(|file| &file.large).map(|f| (&f.layer, f.keys.clone())).collect();
+            let at = |key: &ScalarValue| {
+                let there = ranges.iter().filter(|(_, keys)| keys.as_ref().is_some_and(|(a, b)| a <= key && key <= b));
+                there.map(|(layer, _)| layer).collect::<std::collections::BTreeSet<_>>().len()
+            };
+            ranges.iter().flat_map(|(_, keys)| keys).map(|(least, _)| at(least)).max().unwrap_or_default()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn clustering_comes_to_an_end_with_few_layers(
+            files in vec(btree_set(0i64..200, 1..12), 1..24), coarse in prop_oneof![Just(1), Just(10), Just(1000)],
+        ) {
+            let count: usize = files.iter().map(|keys| keys.len()).sum();
+            let named = |(number, keys): (usize, std::collections::BTreeSet<i64>)| {
+                (format!("old {number}"), keys.into_iter().collect())
+            };
+            let mut table = Simulated { files: files.into_iter().enumerate().map(named).collect(), coarse };
+            let mut steps = 0;
+            while let Some(group) = groups(&table.facts(), Thresholds::ALL).first() {
+                prop_assert!(steps < 50, "it goes on and on");
+                table.replace(group, steps);
+                steps += 1;
+            }
+            prop_assert!(table.depth() < Thresholds::ALL.layers);
+            prop_assert_eq!(table.files.iter().map(|(_, keys)| keys.len()).sum::<usize>(), count);
+        }
     }
 }

@@ -12,22 +12,10 @@ use super::upserts::Upserts;
 use super::write::{self, Layout, Writer};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::lake::layers;
 use crate::lake::provider::ScanProvider;
 use crate::lake::scan::{Rows, Scan};
 use crate::lake::table::Table;
-
-/// Up to this many bytes, what is rewritten and what is new become files sorted together, so that a small table stays
-/// a single file; beyond it each file is rewritten in its own order and the new rows are sorted apart.
-const SMALL: u64 = 32 << 20;
-
-/// A test may make it nothing, to see single files rewritten without writing large ones; release builds have no such door.
-fn small() -> u64 {
-    #[cfg(debug_assertions)]
-    if let Some(bytes) = std::env::var("LAKEMERGE_TEST_SMALL").ok().and_then(|text| text.parse().ok()) {
-        return bytes;
-    }
-    SMALL
-}
 
 /// Writes the files that replace those that `located` names, and the new rows.
 pub async fn rewrite(
@@ -41,7 +29,8 @@ pub async fn rewrite(
     touched.sort_unstable();
     let old_bytes: i64 = touched.iter().map(|&file| table.files[file].size()).sum();
     let bytes = u64::try_from(old_bytes).unwrap_or_default() + upserts.bytes() as u64;
-    if !touched.is_empty() && bytes <= small() {
+    // a small table stays a single file; of others each file is rewritten in its own order, and the new rows are sorted apart
+    if !touched.is_empty() && bytes <= write::small() {
         return together(engine, table, layout, located, touched, upserts).await;
     }
     let files = touched.into_iter().map(|file| {
@@ -86,9 +75,21 @@ pub async fn without(
     located: &RoaringTreemap,
 ) -> Result<Vec<Add>> {
     let dead = row_groups::dead(table, file, located).await?;
-    if let Some(adds) = row_groups::without(engine, table, layout, file, &dead).await? {
-        return Ok(adds);
-    }
+    let mut added = match row_groups::without(engine, table, layout, file, &dead).await? {
+        Some(added) => added,
+        None => row_by_row(engine, table, layout, file, dead).await?,
+    };
+    layers::stay(&table.files[file], &mut added);
+    Ok(added)
+}
+
+async fn row_by_row(
+    engine: &Engine,
+    table: &Table,
+    layout: &Layout,
+    file: usize,
+    dead: RoaringTreemap,
+) -> Result<Vec<Add>> {
     let kept = Scan::new(table, vec![file]).await?.without(&Rows::from([(file, dead)]));
     // one stream in file order, past the optimizer, which would read the file in parallel pieces
     let task = engine.session().task_ctx();

@@ -62,16 +62,9 @@ fn vector(
 
 /// The file again, with a vector.
 fn with_vector(file: &LogicalFileView, records: u64, vector: DeletionVectorDescriptor) -> Result<Add> {
-    Ok(Add {
-        path: file.path().to_string(),
-        partition_values: file.partition_values_map(),
-        size: file.size(),
-        modification_time: file.modification_time(),
-        data_change: true,
-        stats: Some(widened(file.stats(), records)?),
-        deletion_vector: Some(vector),
-        ..Add::default()
-    })
+    #[expect(deprecated, reason = "nothing else gives all that the log says of a file")]
+    let file = file.add_action();
+    Ok(Add { data_change: true, stats: Some(widened(file.stats, records)?), deletion_vector: Some(vector), ..file })
 }
 
 /// Statistics that say that their bounds are wide from now on: the row that held one may be dead.

@@ -28,11 +28,24 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::lake::TableType;
 use crate::lake::create::statistics_columns;
+use crate::lake::layers;
 use crate::lake::stats;
 use crate::lake::table::Table;
 
 /// A file is closed when it has about this many bytes.
 const FILE_BYTES: usize = 128 << 20;
+/// Files below this are small: they are written again together rather than each by itself.
+const SMALL: u64 = 32 << 20;
+
+/// A test may make it nothing, to see what becomes of large files without writing any; release builds have no such door.
+pub fn small() -> u64 {
+    #[cfg(debug_assertions)]
+    if let Some(bytes) = std::env::var("LAKEMERGE_TEST_SMALL").ok().and_then(|text| text.parse().ok()) {
+        return bytes;
+    }
+    SMALL
+}
+
 /// Rows of a row group: small enough that a point look-up or a copied row group is cheap.
 pub const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// Bytes of a row group's rows before they are encoded, about: who rewrites one holds as much of it in memory.
@@ -78,6 +91,7 @@ pub async fn append(layout: &Layout, rows: &Upserts) -> Result<Vec<Add>> {
     for written in futures::future::join_all(writes).await {
         added.extend(written??);
     }
+    layers::mark(&mut added);
     Ok(added)
 }
 
@@ -278,6 +292,7 @@ impl<'a> Writer<'a> {
     /// Ends the last file and gives the actions that add all of them.
     pub async fn close(mut self) -> Result<Vec<Add>> {
         self.finish_file().await?;
+        layers::mark(&mut self.written);
         Ok(self.written)
     }
 

@@ -62,6 +62,36 @@ fn many_small_runs_leave_few_files_and_a_checkpoint() {
 }
 
 #[test]
+fn large_files_of_the_same_keys_are_clustered() {
+    let goods = goods();
+    let mut site = Site::local();
+    site.declare(&[&goods]);
+    site.edit("lakemerge.toml", "[lake]\n", &format!("[lake]\n{MERGE}\n"));
+    // every file is a large one
+    site.extra_env = vec![("LAKEMERGE_TEST_SMALL".into(), "0".into())];
+    let mut model: Vec<_> = (0..10).map(|key| row([&(key * 20).to_string(), "loaded"])).collect();
+    site.load(&goods, 1, &model);
+    site.run();
+    let of_run = |nth: u32| (0..10).map(move |key| [(key * 20 + nth + 10).to_string(), format!("run {nth}")]);
+    let files = |nth: u32| {
+        let inserts: Vec<_> = of_run(nth).map(|values| insert([&values[0], &values[1]])).collect();
+        site.changes(&goods, &stamp(nth), &inserts);
+        site.run();
+        site.status(&goods)["files"].as_u64().expect("a number of files")
+    };
+    // seven layers are let be, but not for long
+    assert_eq!((0..10).map(files).collect::<Vec<_>>(), [2, 3, 4, 5, 6, 7, 1, 2, 3, 4]);
+    site.command(&["maintain"]).exits(0);
+    assert_eq!(site.status(&goods)["files"], 1);
+    model.extend((0..10).flat_map(of_run).map(|values| row([&values[0], &values[1]])));
+    model.sort();
+    assert_same(&site.rows(&goods), &model, "by lakemerge");
+    for (engine, rows) in readers::rows(&site, &goods) {
+        assert_same(&rows, &model, &format!("read by {engine}"));
+    }
+}
+
+#[test]
 fn vectors_are_found_in_a_bucket_whatever_the_names() {
     let table = Table::new("shop.naïve", &[("id", "int(11) NOT NULL"), ("name", "varchar(20) DEFAULT NULL")]);
     let site = Site::s3().with_lake("my lake");
