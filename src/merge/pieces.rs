@@ -127,8 +127,8 @@ impl Source {
     }
 
     /// How a file is written that takes this one's place.
-    pub fn properties(&self) -> WriterProperties {
-        let mut properties = write::properties();
+    pub fn properties(&self, key: &[String]) -> WriterProperties {
+        let mut properties = write::properties(key);
         let columns = self.footer.row_groups().first().map_or(&[][..], |group| group.columns());
         for (column, field) in columns.iter().zip(self.schema.fields()) {
             properties =

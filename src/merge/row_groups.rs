@@ -43,7 +43,7 @@ pub async fn without(
     let copied = pieces.iter().filter(|piece| matches!(piece, Piece::Copy { .. })).count();
     tracing::debug!("{path}: copying {copied} of {} pieces", pieces.len());
     let folder = path.as_ref().rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
-    let mut new = DataFile::create(layout, &folder, source.properties())?;
+    let mut new = DataFile::create(layout, &folder, source.properties(&layout.key))?;
     let encoders = Arc::clone(new.encoders());
     let chunks = pieces.into_iter().map(|piece| source.chunks(engine, Arc::clone(&encoders), piece));
     let mut chunks = futures::stream::iter(chunks).buffered(engine.threads());

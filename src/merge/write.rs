@@ -52,6 +52,9 @@ pub const ROW_GROUP_ROWS: usize = 128 * 1024;
 pub const ROW_GROUP_BYTES: usize = 32 << 20;
 /// A dictionary of more bytes is given up for the rest of its row group: a column of so many values gains nothing by it.
 pub const DICTIONARY_BYTES: usize = 256 << 10;
+/// Bytes of a page of a key's column, a few thousand keys: who looks for one key unpacks a whole page of them. Pages of all
+/// columns as small would make the index of pages several times as large, which every run reads.
+const KEY_PAGE_BYTES: usize = 32 << 10;
 
 /// How a table's rows lie in its files.
 #[derive(Clone)]
@@ -299,7 +302,7 @@ impl<'a> Writer<'a> {
     fn start(&self, partition: Vec<ScalarValue>) -> Result<OpenFile> {
         let names = self.layout.partition_by.iter().zip(&partition);
         let folders = names.map(|(name, value)| folder(name, value)).collect::<Result<String>>()?;
-        let properties = self.filters.iter().cloned().fold(properties(), bloom::with_filters).build();
+        let properties = self.filters.iter().cloned().fold(properties(&self.layout.key), bloom::with_filters).build();
         let file = DataFile::create(self.layout, &folders, properties)?;
         let reserved = MemoryConsumer::new("row group").register(&self.layout.memory);
         Ok(OpenFile { partition, file, group: None, reserved })
@@ -322,14 +325,22 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// How files are written, the choice of dictionaries apart.
-pub fn properties() -> WriterPropertiesBuilder {
-    WriterProperties::builder()
+/// How files of a table with this `key` are written.
+pub fn properties(key: &[String]) -> WriterPropertiesBuilder {
+    let properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_dictionary_page_size_limit(DICTIONARY_BYTES)
         .set_statistics_truncate_length(Some(stats::TRUNCATED_AT))
-        .set_created_by(concat!("lakemerge ", env!("CARGO_PKG_VERSION")).to_string())
+        .set_created_by(concat!("lakemerge ", env!("CARGO_PKG_VERSION")).to_string());
+    let in_key = key.iter().map(|name| ColumnPath::from(name.as_str()));
+    // no value of a column that is a key by itself comes twice
+    let repeats = key.len() > 1;
+    in_key.fold(properties, |properties, column| {
+        properties
+            .set_column_dictionary_enabled(column.clone(), repeats)
+            .set_column_data_page_size_limit(column, KEY_PAGE_BYTES)
+    })
 }
 
 /// A partition value as the log keeps it (Delta protocol, *Partition Value Serialization*).
