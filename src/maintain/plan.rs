@@ -45,7 +45,7 @@ pub struct Thresholds {
 
 impl Thresholds {
     /// Whatever improves the table.
-    pub const ALL: Thresholds = Thresholds { together: 2, dead_percent: 1, least_dead: 1, layers: 4, bytes: 8 << 30 };
+    pub const ALL: Thresholds = Thresholds { together: 2, dead_percent: 1, least_dead: 1, layers: 4, bytes: 2 << 30 };
     /// What has grown since it was last looked after, so that each row is rewritten a few times at most.
     pub const OVERDUE: Thresholds =
         Thresholds { together: 10, dead_percent: 20, least_dead: 10_000, layers: 8, bytes: 1 << 30 };
