@@ -84,7 +84,7 @@ pub fn comparisons<'a>(orders: &'a Data, documents: &'a Data, events: &'a Data) 
         Comparison {
             name: "overlap",
             data: events,
-            work: format!("{few} uniform changes, UUIDs as keys, every key in the range of ten files"),
+            work: format!("{few} uniform changes, UUIDs as keys, every key in the range of five files"),
             changes: ChangeSet::mixed("small", few, 0..rows),
             cases: on_both(&[(MergeOnRead, Target::none())]),
         },

@@ -99,9 +99,10 @@ impl Data {
         Ok((changes, folder.join("changes.csv"), folder.join("net.parquet")))
     }
 
-    /// Files of a table: ten, or as many as hold a million rows each.
+    /// Files of a table: ten, or as many as hold a million rows each. Of events five: more files that hold the same keys are
+    /// clustered.
     fn files(&self) -> u64 {
-        (self.rows / 1_000_000).max(10)
+        if self.kind == Kind::Events { 5 } else { (self.rows / 1_000_000).max(10) }
     }
 
     fn write_load(&self, file: u64, folder: &Path) -> Result<()> {

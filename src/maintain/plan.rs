@@ -21,8 +21,8 @@ pub struct FileFacts {
 /// Where the rows of a large file lie.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Large {
-    /// Its layer, by the name that the files of one share.
-    pub layer: String,
+    /// Its layer, by the name that the files of one share; none if another writer wrote it.
+    pub layer: Option<String>,
     /// The least and the most of the first column of the key, if that is known.
     pub keys: Option<(ScalarValue, ScalarValue)>,
 }
@@ -39,16 +39,20 @@ pub struct Thresholds {
     /// Layers that are too many for one key. Two of one layer may meet in a key, as far as bounds tell, so that fewer than
     /// four are not sure to become fewer.
     layers: usize,
+    /// Whether files of other writers count, each as a layer.
+    others: bool,
     /// Bytes of large files that are written again together, at most.
     bytes: u64,
 }
 
 impl Thresholds {
     /// Whatever improves the table.
-    pub const ALL: Thresholds = Thresholds { together: 2, dead_percent: 1, least_dead: 1, layers: 4, bytes: 2 << 30 };
-    /// What has grown since it was last looked after, so that each row is rewritten a few times at most.
+    pub const ALL: Thresholds =
+        Thresholds { together: 2, dead_percent: 1, least_dead: 1, layers: 4, others: true, bytes: 2 << 30 };
+    /// What has grown since it was last looked after, so that each row is rewritten a few times at most, and a run takes no
+    /// longer for what it did not bring.
     pub const OVERDUE: Thresholds =
-        Thresholds { together: 10, dead_percent: 20, least_dead: 10_000, layers: 8, bytes: 1 << 30 };
+        Thresholds { together: 10, dead_percent: 20, least_dead: 10_000, layers: 8, others: false, bytes: 1 << 30 };
 }
 
 impl Thresholds {
@@ -90,23 +94,34 @@ pub fn groups(files: &[FileFacts], thresholds: Thresholds) -> Vec<Vec<usize>> {
     groups
 }
 
+/// A layer, for comparing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Layer<'a> {
+    Named(&'a str),
+    /// A file of another writer.
+    Alone(usize),
+}
+
 /// Of the large files of a partition those that may hold the key which may lie in the most layers, if these are too many:
 /// of the smallest layers as many as may be written together. Afterwards that key lies in one layer instead of all these,
 /// and no other key in more than before, but for those that two files of a layer meet in.
 fn clustered(files: &[(&FileFacts, &Large)], thresholds: Thresholds) -> Option<Vec<usize>> {
-    let with_keys = files.iter().filter_map(|(file, large)| Some((*file, &large.layer, large.keys.as_ref()?)));
+    let with_keys = files.iter().filter_map(|(file, large)| {
+        let alone = thresholds.others.then_some(Layer::Alone(file.number));
+        Some((*file, large.layer.as_deref().map(Layer::Named).or(alone)?, large.keys.as_ref()?))
+    });
     let mut by_least: Vec<_> = with_keys.collect();
     let mut by_most = by_least.clone();
     let order = |a: &ScalarValue, b: &ScalarValue| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);
     by_least.sort_by(|(.., a), (.., b)| order(&a.0, &b.0));
     by_most.sort_by(|(.., a), (.., b)| order(&a.1, &b.1));
-    let (mut layers, mut behind, mut deepest) = (HashMap::<&str, usize>::new(), by_most.iter().peekable(), None);
+    let (mut layers, mut behind, mut deepest) = (HashMap::<Layer, usize>::new(), by_most.iter().peekable(), None);
     for (_, layer, (least, _)) in &by_least {
-        *layers.entry(layer).or_default() += 1;
+        *layers.entry(*layer).or_default() += 1;
         while let Some((_, layer, _)) = behind.next_if(|(.., (_, most))| most < least) {
-            match layers.get_mut(layer.as_str()) {
+            match layers.get_mut(layer) {
                 Some(files) if *files > 1 => *files -= 1,
-                _ => drop(layers.remove(layer.as_str())),
+                _ => drop(layers.remove(layer)),
             }
         }
         if deepest.is_none_or(|(depth, _)| layers.len() > depth) {
@@ -114,9 +129,9 @@ fn clustered(files: &[(&FileFacts, &Large)], thresholds: Thresholds) -> Option<V
         }
     }
     let (_, key) = deepest.filter(|(depth, _)| *depth >= thresholds.layers)?;
-    let mut there: BTreeMap<&str, (u64, Vec<usize>)> = BTreeMap::new();
+    let mut there: BTreeMap<Layer, (u64, Vec<usize>)> = BTreeMap::new();
     for (file, layer, _) in by_least.iter().filter(|(.., (least, most))| least <= key && key <= most) {
-        let (bytes, numbers) = there.entry(layer).or_default();
+        let (bytes, numbers) = there.entry(*layer).or_default();
         *bytes += file.bytes;
         numbers.push(file.number);
     }
@@ -174,7 +189,7 @@ mod tests {
 
     fn large(layer: &str, (least, most): (i64, i64)) -> Large {
         let key = |key| ScalarValue::Int64(Some(key));
-        Large { layer: layer.to_string(), keys: Some((key(least), key(most))) }
+        Large { layer: Some(layer.to_string()), keys: Some((key(least), key(most))) }
     }
 
     /// Large files, by layer and the range of their keys.
@@ -235,6 +250,14 @@ mod tests {
     }
 
     #[test]
+    fn files_of_other_writers_are_layers_of_their_own_and_left_to_maintain() {
+        let mut files = large_files(&[("a", (0, 9)); 9]);
+        files.iter_mut().flat_map(|file| &mut file.large).for_each(|large| large.layer = None);
+        assert_eq!(groups(&files, Thresholds::ALL), [(0..9).collect::<Vec<_>>()]);
+        assert!(groups(&files, Thresholds::OVERDUE).is_empty());
+    }
+
+    #[test]
     fn what_does_not_fit_is_left_and_the_smallest_layers_come_first() {
         let layers = ["a", "b", "c", "d", "e", "f", "g", "h"];
         let mut files = large_files(&layers.map(|layer| (layer, (0, 9))));
@@ -279,10 +302,10 @@ mod tests {
         fn depth(&self) -> usize {
             let facts = self.facts();
             let ranges: Vec<_> =
-                facts.iter().flat_map(|file| &file.large).map(|f| (&f.layer, f.keys.clone())).collect();
+                facts.iter().flat_map(|file| &file.large).map(|f| (f.layer.clone(), f.keys.clone())).collect();
             let at = |key: &ScalarValue| {
                 let there = ranges.iter().filter(|(_, keys)| keys.as_ref().is_some_and(|(a, b)| a <= key && key <= b));
-                there.map(|(layer, _)| layer).collect::<std::collections::BTreeSet<_>>().len()
+                there.map(|(layer, _)| layer.clone()).collect::<std::collections::BTreeSet<_>>().len()
             };
             ranges.iter().flat_map(|(_, keys)| keys).map(|(least, _)| at(least)).max().unwrap_or_default()
         }
