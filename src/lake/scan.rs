@@ -64,7 +64,12 @@ impl Scan {
     /// The live rows of `files`.
     pub async fn new(table: &Table, files: Vec<usize>) -> Result<Scan> {
         let dead = vectors::read(table, &files).await?;
-        Ok(Scan { table: table.clone(), files, dead: Arc::new(dead), addresses: false, within: None })
+        Ok(Scan::but_for(table, files, dead))
+    }
+
+    /// The rows of `files` that are not among `dead`.
+    pub fn but_for(table: &Table, files: Vec<usize>, dead: Rows) -> Scan {
+        Scan { table: table.clone(), files, dead: Arc::new(dead), addresses: false, within: None }
     }
 
     /// All live rows.

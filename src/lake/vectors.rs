@@ -10,6 +10,7 @@ use deltalake::kernel::DeletionVectorDescriptor;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use tokio::sync::Mutex;
 use url::Url;
 
 use super::scan::Rows;
@@ -45,6 +46,20 @@ pub async fn read(table: &Table, files: &[usize]) -> Result<Rows> {
         rows.insert(*file, vector.read(Arc::new(Fetched(content)), table.log.root_url()).at(place(*file))?);
     }
     Ok(rows)
+}
+
+/// The vectors of a table that were asked for so far.
+#[derive(Default)]
+pub struct Known(Mutex<Rows>);
+
+impl Known {
+    /// The rows that are marked in `files` of `table`, which is always the same. A vector is read once.
+    pub async fn read(&self, table: &Table, files: &[usize]) -> Result<Rows> {
+        let mut known = self.0.lock().await;
+        let unknown: Vec<_> = files.iter().copied().filter(|file| !known.contains_key(file)).collect();
+        known.extend(read(table, &unknown).await?);
+        Ok(files.iter().filter_map(|file| Some((*file, known.get(file)?.clone()))).collect())
+    }
 }
 
 /// Where a vector lies within its table; nothing for one that is kept in the log itself.

@@ -92,6 +92,32 @@ fn large_files_of_the_same_keys_are_clustered() {
 }
 
 #[test]
+fn a_query_reads_no_vector_of_a_file_that_its_filter_rules_out() {
+    let goods = goods();
+    let site = Site::local();
+    site.declare(&[&goods]);
+    site.edit("lakemerge.toml", "[lake]\n", &format!("[lake]\n{MERGE}\n"));
+    site.load(&goods, 1, &[row(["1", "a"]), row(["2", "b"])]);
+    site.run();
+    let vectors = || {
+        let files = std::fs::read_dir(site.table_uri(&goods)).expect("a folder").flatten().map(|file| file.path());
+        files.filter(|path| path.extension().is_some_and(|of| of == "bin")).collect::<std::collections::BTreeSet<_>>()
+    };
+    site.changes(&goods, &stamp(0), &[insert(["100", "c"]), insert(["101", "d"]), delete(["1", "a"])]);
+    site.run();
+    let first = vectors();
+    site.changes(&goods, &stamp(1), &[delete(["100", "c"])]);
+    site.run();
+    assert_eq!(site.query("SELECT id FROM shop.goods WHERE id > 50")[0]["id"], 101);
+    for vector in &first {
+        std::fs::remove_file(vector).expect("a vector");
+    }
+    assert_eq!(site.query("SELECT id FROM shop.goods WHERE id > 50")[0]["id"], 101);
+    let error = site.command(&["query", "SELECT id FROM shop.goods WHERE id < 50"]).exits(1).stderr;
+    assert!(error.contains("deletion vector of part-"), "{error}");
+}
+
+#[test]
 fn vectors_are_found_in_a_bucket_whatever_the_names() {
     let table = Table::new("shop.naïve", &[("id", "int(11) NOT NULL"), ("name", "varchar(20) DEFAULT NULL")]);
     let site = Site::s3().with_lake("my lake");
