@@ -55,6 +55,9 @@ pub async fn locate(
         let slice = keys.slice(first, rows_at_once.min(keys.num_rows() - first));
         first += slice.num_rows();
         let candidates = candidates(table, key, &slice)?;
+        if candidates.files.is_empty() {
+            continue;
+        }
         let search = Search::new(engine, table, key, &slice, candidates.overlap)?;
         let within = search.within(candidates.files).await?;
         if !within.files.is_empty() {
@@ -116,8 +119,8 @@ struct Candidates {
 /// range in the others.
 fn candidates(table: &Table, key: &[String], keys: &RecordBatch) -> Result<Candidates> {
     let mut ranges = HashMap::new();
-    for column in key {
-        if let Some(range) = range(keys, column)? {
+    for (nth, column) in key.iter().enumerate() {
+        if let Some(range) = range(key_column(keys, column)?, nth == 0)? {
             ranges.insert(column.as_str(), range);
         }
     }
@@ -136,15 +139,17 @@ fn candidates(table: &Table, key: &[String], keys: &RecordBatch) -> Result<Candi
     Ok(Candidates { files, overlap: pairs as f64 / keys.num_rows().max(1) as f64 })
 }
 
-/// The smallest and largest value of a key column, or `None` where a NULL is among them: bounds say nothing of NULLs.
-fn range(keys: &RecordBatch, column: &str) -> Result<Option<(ScalarValue, ScalarValue)>> {
-    let values = key_column(keys, column)?;
+/// The smallest and largest of the values of a key column, or `None` where a NULL is among them: bounds say nothing of NULLs.
+fn range(values: &ArrayRef, sorted: bool) -> Result<Option<(ScalarValue, ScalarValue)>> {
     if values.null_count() > 0 || values.is_empty() {
         return Ok(None);
     }
-    let compare = make_comparator(values, values, SortOptions::default())?;
-    let least = (0..values.len()).min_by(|&a, &b| compare(a, b)).unwrap_or_default();
-    let most = (0..values.len()).max_by(|&a, &b| compare(a, b)).unwrap_or_default();
+    let (mut least, mut most) = (0, values.len() - 1);
+    if !sorted {
+        let compare = make_comparator(values, values, SortOptions::default())?;
+        least = (0..values.len()).min_by(|&a, &b| compare(a, b)).unwrap_or_default();
+        most = (0..values.len()).max_by(|&a, &b| compare(a, b)).unwrap_or_default();
+    }
     Ok(Some((ScalarValue::try_from_array(values, least)?, ScalarValue::try_from_array(values, most)?)))
 }
 
