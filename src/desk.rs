@@ -7,7 +7,8 @@ use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 use lakemerge_source::name::TableName;
 
-use crate::lake::provider::LiveRows;
+use crate::lake::provider::ScanProvider;
+use crate::lake::scan::Scan;
 use crate::lake::{Lake, QUARANTINE};
 use crate::query::Tables;
 
@@ -31,6 +32,6 @@ impl Tables for LakeTables {
             _ => self.0.open(&TableName::new(schema, table)).await?,
         };
         let Some(table) = opened else { return Ok(None) };
-        Ok(Some(Arc::new(LiveRows::new(table))))
+        Ok(Some(Arc::new(ScanProvider(Scan::all(&table)))))
     }
 }

@@ -198,6 +198,7 @@ impl Reading {
             return Ok(FileRows::ToCome(file));
         }
         let permit = self.in_flight.take(bytes).await?;
+        // a Parquet file is read from its end
         let content = match file.format() {
             DataFormat::Csv if file.size > STRETCH => Content::Streamed(Fetched::start(Arc::clone(&self.store), &file)),
             _ => Content::Whole(Cursor::new(self.store.get(&file.path).await?.bytes().await?)),

@@ -3,10 +3,10 @@
 //! The bounds of a file do not always tell it: texts are cut in them, and of a composite key they say nothing but what each
 //! column ranges over. So files carry the name of their layer as a tag (Delta protocol, *Add File*).
 
-use std::collections::HashMap;
-
 use deltalake::kernel::{Add, LogicalFileView};
 use uuid::Uuid;
+
+use super::table::added;
 
 const TAG: &str = "lakemerge.layer";
 
@@ -26,17 +26,11 @@ pub fn stay(file: &LogicalFileView, files: &mut [Add]) {
 
 /// The layer of a file, if lakemerge wrote it.
 pub fn of(file: &LogicalFileView) -> Option<String> {
-    tags(file)?.remove(TAG)?
+    added(file).tags?.remove(TAG)?
 }
 
 fn set(files: &mut [Add], layer: &str) {
     for file in files {
         file.tags.get_or_insert_default().insert(TAG.to_string(), Some(layer.to_string()));
     }
-}
-
-/// The tags of a file.
-#[expect(deprecated, reason = "nothing else gives a file's tags")]
-fn tags(file: &LogicalFileView) -> Option<HashMap<String, Option<String>>> {
-    file.add_action().tags
 }

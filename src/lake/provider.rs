@@ -1,4 +1,4 @@
-//! A table of the lake as DataFusion sees it, and a scan of some of its rows.
+//! A table of the lake as DataFusion sees it.
 
 use std::sync::Arc;
 
@@ -9,58 +9,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::pruning::that_may_match;
 use super::scan::Scan;
-use super::table::Table;
-use super::vectors;
-
-/// The live rows of a table. Vectors are read for those files that a filter does not rule out: a query for a few rows
-/// would wait for those of the whole table otherwise.
-pub struct LiveRows {
-    table: Table,
-    vectors: vectors::Known,
-}
-
-impl LiveRows {
-    pub fn new(table: Table) -> LiveRows {
-        LiveRows { table, vectors: vectors::Known::default() }
-    }
-}
-
-impl std::fmt::Debug for LiveRows {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("LiveRows")
-    }
-}
-
-#[async_trait]
-impl TableProvider for LiveRows {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.table.schema)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let all: Vec<_> = (0..self.table.files.len()).collect();
-        let files = that_may_match(&self.table, &all, filters, state)?;
-        let dead = self.vectors.read(&self.table, &files).await?;
-        let scan = Scan::but_for(&self.table, files, dead);
-        Ok(scan.plan(projection, limit, state.config().target_partitions(), state.runtime_env())?)
-    }
-}
 
 /// Filters rule files out, and stay above the scan; DataFusion's optimizer hands them down to the Parquet reader from
 /// there.
@@ -95,6 +44,6 @@ impl TableProvider for ScanProvider {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let scan = self.0.clone().matching(filters, state)?;
-        Ok(scan.plan(projection, limit, state.config().target_partitions(), state.runtime_env())?)
+        Ok(scan.plan(projection, limit, state.config().target_partitions(), state.runtime_env()).await?)
     }
 }

@@ -53,28 +53,44 @@ pub type Rows = HashMap<usize, RoaringTreemap>;
 pub struct Scan {
     table: Table,
     files: Vec<usize>,
-    /// Rows that a deletion vector marks, by file.
-    dead: Arc<Rows>,
+    which: Which,
     addresses: bool,
     /// The rows to look at, by file.
     within: Option<Arc<HashMap<usize, RowSelection>>>,
 }
 
-impl Scan {
-    /// The live rows of `files`.
-    pub async fn new(table: &Table, files: Vec<usize>) -> Result<Scan> {
-        let dead = vectors::read(table, &files).await?;
-        Ok(Scan::but_for(table, files, dead))
-    }
+/// Which rows of its files a scan reads.
+#[derive(Clone)]
+enum Which {
+    /// Those that are alive, but for some.
+    Live { vectors: Arc<vectors::Known>, but: Arc<Rows> },
+    /// These.
+    Only(Arc<Rows>),
+}
 
-    /// The rows of `files` that are not among `dead`.
-    pub fn but_for(table: &Table, files: Vec<usize>, dead: Rows) -> Scan {
-        Scan { table: table.clone(), files, dead: Arc::new(dead), addresses: false, within: None }
+impl Scan {
+    /// The live rows of `files`. Vectors are read when the scan is planned, for the files that it has by then.
+    pub fn new(table: &Table, files: Vec<usize>) -> Scan {
+        Scan::without(table, files, Rows::new())
     }
 
     /// All live rows.
-    pub async fn all(table: &Table) -> Result<Scan> {
-        Scan::new(table, (0..table.files.len()).collect()).await
+    pub fn all(table: &Table) -> Scan {
+        Scan::new(table, (0..table.files.len()).collect())
+    }
+
+    /// The live rows of `files` but for `rows`.
+    pub fn without(table: &Table, files: Vec<usize>, rows: Rows) -> Scan {
+        Scan::of(table, files, Which::Live { vectors: Arc::default(), but: Arc::new(rows) })
+    }
+
+    /// Just these `rows`.
+    pub fn only(table: &Table, rows: Rows) -> Scan {
+        Scan::of(table, rows.keys().copied().collect(), Which::Only(Arc::new(rows)))
+    }
+
+    fn of(table: &Table, files: Vec<usize>, which: Which) -> Scan {
+        Scan { table: table.clone(), files, which, addresses: false, within: None }
     }
 
     /// The same rows, each with its address in the columns [`FILE`] and [`ROW`].
@@ -95,29 +111,28 @@ impl Scan {
         self
     }
 
-    /// The same rows but for `rows`.
-    pub fn without(mut self, rows: &Rows) -> Scan {
-        let mut dead = self.dead.as_ref().clone();
-        for (file, rows) in rows {
-            *dead.entry(*file).or_default() |= rows;
-        }
-        self.dead = Arc::new(dead);
-        self
-    }
-
-    /// Just `rows` of the same files.
-    pub fn only(mut self, rows: &Rows) -> Result<Scan> {
-        let mut dead = Rows::new();
-        for &file in &self.files {
-            let mut others = RoaringTreemap::new();
-            others.insert_range(0..physical_rows(&self.table.files[file])?);
-            if let Some(rows) = rows.get(&file) {
-                others -= rows;
+    /// The rows to leave out, by file.
+    async fn left_out(&self) -> Result<Rows> {
+        match &self.which {
+            Which::Live { vectors, but } => {
+                let mut dead = vectors.read(&self.table, &self.files).await?;
+                for (file, rows) in but.iter() {
+                    *dead.entry(*file).or_default() |= rows;
+                }
+                Ok(dead)
             }
-            dead.insert(file, others);
+            Which::Only(rows) => {
+                let others = |&file: &usize| {
+                    let mut others = RoaringTreemap::new();
+                    others.insert_range(0..physical_rows(&self.table.files[file])?);
+                    if let Some(rows) = rows.get(&file) {
+                        others -= rows;
+                    }
+                    Ok((file, others))
+                };
+                self.files.iter().map(others).collect()
+            }
         }
-        self.dead = Arc::new(dead);
-        Ok(self)
     }
 
     /// The columns that the scan has: the table's in table order, then the address.
@@ -133,7 +148,7 @@ impl Scan {
     /// A plan of at most `partitions` streams; within one file rows come in file order. It can be executed once (E-10).
     ///
     /// `columns` are numbers in [`Scan::schema`]. `runtime` is where the plan will run.
-    pub fn plan(
+    pub async fn plan(
         &self,
         columns: Option<&Vec<usize>>,
         limit: Option<usize>,
@@ -152,12 +167,13 @@ impl Scan {
             builder = builder.with_virtual_columns(vec![Arc::new(row)]);
         }
         let layout = builder.build();
+        let left_out = self.left_out().await?;
         let mut groups = vec![vec![]; partitions.clamp(1, self.files.len().max(1))];
         let count = groups.len();
         // neighbours in key order share a group, so that one stream's files follow each other
         let per_group = self.files.len().div_ceil(count).max(1);
         for (i, &file) in self.files.iter().enumerate() {
-            groups[i / per_group].push(self.partitioned(file, &partition_fields, &file_schema)?);
+            groups[i / per_group].push(self.partitioned(file, left_out.get(&file), &partition_fields, &file_schema)?);
         }
         let own = self.schema();
         let wanted: Vec<usize> = columns.cloned().unwrap_or_else(|| (0..own.fields().len()).collect());
@@ -182,6 +198,7 @@ impl Scan {
     fn partitioned(
         &self,
         number: usize,
+        left_out: Option<&RoaringTreemap>,
         partition_fields: &[Arc<Field>],
         file_schema: &Schema,
     ) -> Result<PartitionedFile> {
@@ -194,8 +211,7 @@ impl Scan {
         }
         let file_number = i32::try_from(number).map_err(|_| Error::definite("a table of more than 2^31 files"))?;
         partitioned.partition_values.push(ScalarValue::Int32(Some(file_number)));
-        let alive =
-            self.dead.get(&number).map(|dead| Ok::<_, Error>(all_but(dead, physical_rows(file)?))).transpose()?;
+        let alive = left_out.map(|rows| Ok::<_, Error>(all_but(rows, physical_rows(file)?))).transpose()?;
         let within = self.within.as_ref().and_then(|within| within.get(&number));
         let selection = match (alive, within) {
             (Some(alive), Some(within)) => Some(alive.intersection(within)),

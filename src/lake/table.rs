@@ -7,7 +7,7 @@ use bytes::Bytes;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use deltalake::DeltaTable;
 use deltalake::kernel::transaction::PROTOCOL;
-use deltalake::kernel::{Action, EagerSnapshot, LogicalFileView};
+use deltalake::kernel::{Action, Add, EagerSnapshot, LogicalFileView};
 use deltalake::logstore::{LogStoreRef, get_actions};
 use lakemerge_source::name::TableName;
 
@@ -171,6 +171,12 @@ fn refused(property: &str) -> Error {
     Error::definite(format!(
         "the table property {property} asks of every writer what lakemerge does not do; unset it, or keep the table out of the job"
     ))
+}
+
+/// All that the log says of a file.
+#[expect(deprecated, reason = "nothing else gives it")]
+pub fn added(file: &LogicalFileView) -> Add {
+    file.add_action()
 }
 
 /// How many rows lie in a file, dead ones included.

@@ -86,7 +86,7 @@ fn facts(table: &Table, key: &[String]) -> Result<Vec<FileFacts>> {
 
 /// Writes `files` as few, by key.
 async fn sorted(engine: &Engine, table: &Table, layout: &Layout, files: &[usize]) -> Result<Vec<Add>> {
-    let scan = Scan::new(table, files.to_vec()).await?;
+    let scan = Scan::new(table, files.to_vec());
     let rows = engine.session().read_table(Arc::new(ScanProvider(scan)))?.execute_stream().await?;
     let mut writer = Writer::instead_of(files, table, layout);
     writer.write_sorted(engine, rows).await?;

@@ -1,5 +1,6 @@
 //! Which files are worth writing again, and which of them together.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
 use datafusion::scalar::ScalarValue;
@@ -94,8 +95,16 @@ pub fn groups(files: &[FileFacts], thresholds: Thresholds) -> Vec<Vec<usize>> {
     groups
 }
 
-/// A layer, for comparing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A file whose keys lie in a range.
+#[derive(Clone, Copy)]
+struct Ranged<'a> {
+    file: &'a FileFacts,
+    layer: Layer<'a>,
+    least: &'a ScalarValue,
+    most: &'a ScalarValue,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Layer<'a> {
     Named(&'a str),
     /// A file of another writer.
@@ -106,44 +115,55 @@ enum Layer<'a> {
 /// of the smallest layers as many as may be written together. Afterwards that key lies in one layer instead of all these,
 /// and no other key in more than before, but for those that two files of a layer meet in.
 fn clustered(files: &[(&FileFacts, &Large)], thresholds: Thresholds) -> Option<Vec<usize>> {
-    let with_keys = files.iter().filter_map(|(file, large)| {
+    let ranged = files.iter().filter_map(|(file, large)| {
         let alone = thresholds.others.then_some(Layer::Alone(file.number));
-        Some((*file, large.layer.as_deref().map(Layer::Named).or(alone)?, large.keys.as_ref()?))
+        let (least, most) = large.keys.as_ref()?;
+        Some(Ranged { file, layer: large.layer.as_deref().map(Layer::Named).or(alone)?, least, most })
     });
-    let mut by_least: Vec<_> = with_keys.collect();
-    let mut by_most = by_least.clone();
-    let order = |a: &ScalarValue, b: &ScalarValue| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);
-    by_least.sort_by(|(.., a), (.., b)| order(&a.0, &b.0));
-    by_most.sort_by(|(.., a), (.., b)| order(&a.1, &b.1));
-    let (mut layers, mut behind, mut deepest) = (HashMap::<Layer, usize>::new(), by_most.iter().peekable(), None);
-    for (_, layer, (least, _)) in &by_least {
-        *layers.entry(*layer).or_default() += 1;
-        while let Some((_, layer, _)) = behind.next_if(|(.., (_, most))| most < least) {
-            match layers.get_mut(layer) {
+    let ranged: Vec<_> = ranged.collect();
+    let (depth, key) = deepest(&ranged)?;
+    if depth < thresholds.layers {
+        return None;
+    }
+    let mut layers: BTreeMap<Layer, (u64, Vec<usize>)> = BTreeMap::new();
+    for Ranged { file, layer, .. } in ranged.iter().filter(|file| file.least <= key && key <= file.most) {
+        let (bytes, numbers) = layers.entry(*layer).or_default();
+        *bytes += file.bytes;
+        numbers.push(file.number);
+    }
+    let mut layers: Vec<_> = layers.into_values().collect();
+    layers.sort_unstable();
+    let mut room = thresholds.bytes;
+    let fitting = layers.into_iter().map_while(|(bytes, numbers)| {
+        room = room.checked_sub(bytes)?;
+        Some(numbers)
+    });
+    let fitting: Vec<_> = fitting.collect();
+    (fitting.len() > 1).then(|| fitting.concat())
+}
+
+/// The most layers that a key may lie in, and such a key.
+fn deepest<'a>(files: &[Ranged<'a>]) -> Option<(usize, &'a ScalarValue)> {
+    let by = |end: fn(&Ranged<'a>) -> &'a ScalarValue| {
+        let mut files = files.to_vec();
+        files.sort_by(|a, b| end(a).partial_cmp(end(b)).unwrap_or(Ordering::Equal));
+        files
+    };
+    let (mut layers, mut deepest) = (HashMap::<Layer, usize>::new(), None);
+    let mut behind = by(|file| file.most).into_iter().peekable();
+    for Ranged { layer, least, .. } in by(|file| file.least) {
+        *layers.entry(layer).or_default() += 1;
+        while let Some(file) = behind.next_if(|file| file.most < least) {
+            match layers.get_mut(&file.layer) {
                 Some(files) if *files > 1 => *files -= 1,
-                _ => drop(layers.remove(layer)),
+                _ => drop(layers.remove(&file.layer)),
             }
         }
         if deepest.is_none_or(|(depth, _)| layers.len() > depth) {
             deepest = Some((layers.len(), least));
         }
     }
-    let (_, key) = deepest.filter(|(depth, _)| *depth >= thresholds.layers)?;
-    let mut there: BTreeMap<Layer, (u64, Vec<usize>)> = BTreeMap::new();
-    for (file, layer, _) in by_least.iter().filter(|(.., (least, most))| least <= key && key <= most) {
-        let (bytes, numbers) = there.entry(*layer).or_default();
-        *bytes += file.bytes;
-        numbers.push(file.number);
-    }
-    let mut there: Vec<_> = there.into_values().collect();
-    there.sort_unstable();
-    let mut room = thresholds.bytes;
-    let fitting = there.into_iter().map_while(|(bytes, numbers)| {
-        room = room.checked_sub(bytes)?;
-        Some(numbers)
-    });
-    let fitting: Vec<_> = fitting.collect();
-    (fitting.len() > 1).then(|| fitting.concat())
+    deepest
 }
 
 fn class(bytes: u64) -> u32 {

@@ -110,7 +110,7 @@ impl Stored {
         if wanted.is_empty() {
             return Ok(stored);
         }
-        let scan = Scan::new(table, wanted.keys().copied().collect()).await?.only(&wanted)?.with_addresses();
+        let scan = Scan::only(table, wanted).with_addresses();
         let mut rows = engine.session().read_table(Arc::new(ScanProvider(scan)))?.execute_stream().await?;
         while let Some(batch) = rows.try_next().await? {
             let column =

@@ -61,7 +61,7 @@ pub async fn locate(
         let search = Search::new(engine, table, key, &slice, candidates.overlap)?;
         let within = search.within(candidates.files).await?;
         if !within.files.is_empty() {
-            let target = Scan::new(table, within.files).await?.with_addresses().within(within.rows);
+            let target = Scan::new(table, within.files).with_addresses().within(within.rows);
             join(engine, target, key, slice, addresses, &mut located).await?;
         }
     }
@@ -119,8 +119,8 @@ struct Candidates {
 /// range in the others.
 fn candidates(table: &Table, key: &[String], keys: &RecordBatch) -> Result<Candidates> {
     let mut ranges = HashMap::new();
-    for (nth, column) in key.iter().enumerate() {
-        if let Some(range) = range(key_column(keys, column)?, nth == 0)? {
+    for column in key {
+        if let Some(range) = range(key_column(keys, column)?)? {
             ranges.insert(column.as_str(), range);
         }
     }
@@ -140,16 +140,13 @@ fn candidates(table: &Table, key: &[String], keys: &RecordBatch) -> Result<Candi
 }
 
 /// The smallest and largest of the values of a key column, or `None` where a NULL is among them: bounds say nothing of NULLs.
-fn range(values: &ArrayRef, sorted: bool) -> Result<Option<(ScalarValue, ScalarValue)>> {
+fn range(values: &ArrayRef) -> Result<Option<(ScalarValue, ScalarValue)>> {
     if values.null_count() > 0 || values.is_empty() {
         return Ok(None);
     }
-    let (mut least, mut most) = (0, values.len() - 1);
-    if !sorted {
-        let compare = make_comparator(values, values, SortOptions::default())?;
-        least = (0..values.len()).min_by(|&a, &b| compare(a, b)).unwrap_or_default();
-        most = (0..values.len()).max_by(|&a, &b| compare(a, b)).unwrap_or_default();
-    }
+    let compare = make_comparator(values, values, SortOptions::default())?;
+    let least = (0..values.len()).min_by(|&a, &b| compare(a, b)).unwrap_or_default();
+    let most = (0..values.len()).max_by(|&a, &b| compare(a, b)).unwrap_or_default();
     Ok(Some((ScalarValue::try_from_array(values, least)?, ScalarValue::try_from_array(values, most)?)))
 }
 

@@ -53,7 +53,7 @@ async fn together(
     upserts: &Upserts,
 ) -> Result<Vec<Add>> {
     let mut writer = Writer::instead_of(&touched, table, layout);
-    let kept = Scan::new(table, touched).await?.without(located);
+    let kept = Scan::without(table, touched, located.clone());
     let session = engine.session();
     let mut rows = session.read_table(Arc::new(ScanProvider(kept)))?;
     if upserts.count() > 0 {
@@ -90,10 +90,10 @@ async fn row_by_row(
     file: usize,
     dead: RoaringTreemap,
 ) -> Result<Vec<Add>> {
-    let kept = Scan::new(table, vec![file]).await?.without(&Rows::from([(file, dead)]));
+    let kept = Scan::without(table, vec![file], Rows::from([(file, dead)]));
     // one stream in file order, past the optimizer, which would read the file in parallel pieces
     let task = engine.session().task_ctx();
-    let rows = kept.plan(None, None, 1, &task.runtime_env())?.execute(0, task)?;
+    let rows = kept.plan(None, None, 1, &task.runtime_env()).await?.execute(0, task)?;
     let mut writer = Writer::instead_of(&[file], table, layout);
     writer.write_all(rows).await?;
     writer.close().await

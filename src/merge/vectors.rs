@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::lake::scan::Rows;
-use crate::lake::table::{Table, physical_rows};
+use crate::lake::table::{Table, added, physical_rows};
 use crate::lake::vectors;
 
 /// Marks the rows of `located`. All vectors of a commit lie in one file; a file without a living row is removed.
@@ -62,8 +62,7 @@ fn vector(
 
 /// The file again, with a vector.
 fn with_vector(file: &LogicalFileView, records: u64, vector: DeletionVectorDescriptor) -> Result<Add> {
-    #[expect(deprecated, reason = "nothing else gives all that the log says of a file")]
-    let file = file.add_action();
+    let file = added(file);
     Ok(Add { data_change: true, stats: Some(widened(file.stats, records)?), deletion_vector: Some(vector), ..file })
 }
 

@@ -94,6 +94,7 @@ pub async fn append(layout: &Layout, rows: &Upserts) -> Result<Vec<Add>> {
     for written in futures::future::join_all(writes).await {
         added.extend(written??);
     }
+    // each file is a layer already, but they follow one another
     layers::mark(&mut added);
     Ok(added)
 }

@@ -155,7 +155,7 @@ impl TableRun<'_> {
         layout: &Layout,
         retyped: &[(Column, Column)],
     ) -> Result<Vec<deltalake::kernel::Add>> {
-        let scan = Scan::all(&opened.table).await?;
+        let scan = Scan::all(&opened.table);
         let rows = self.engine.session().read_table(Arc::new(ScanProvider(scan)))?;
         let rows = rows.select(in_new_types(&opened.table.schema, layout, retyped, self.meant.datetime))?;
         let mut writer = Writer::new(layout);

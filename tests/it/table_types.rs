@@ -9,16 +9,18 @@ use crate::support::workload::stamp;
 
 const MERGE: &str = "table_type = \"merge-on-read\"";
 
-fn goods() -> Table {
-    Table::new("shop.goods", &[("id", "int(11) NOT NULL"), ("name", "varchar(20) DEFAULT NULL")])
+/// A table of goods by number, and its site.
+fn goods() -> (Table, Site) {
+    let goods = Table::new("shop.goods", &[("id", "int(11) NOT NULL"), ("name", "varchar(20) DEFAULT NULL")]);
+    let site = Site::local();
+    site.declare(&[&goods]);
+    site.edit("lakemerge.toml", "[lake]\n", &format!("[lake]\n{MERGE}\n"));
+    (goods, site)
 }
 
 #[test]
 fn marked_rows_stay_in_their_file_until_none_is_left() {
-    let goods = goods();
-    let site = Site::local();
-    site.declare(&[&goods]);
-    site.edit("lakemerge.toml", "[lake]\n", &format!("[lake]\n{MERGE}\n"));
+    let (goods, site) = goods();
     site.load(&goods, 1, &[row(["1", "a"]), row(["2", "b"]), row(["3", "c"])]);
     site.run();
     site.changes(&goods, &stamp(0), &[update(["1", "a2"]), delete(["2", "b"])]);
@@ -40,10 +42,7 @@ fn marked_rows_stay_in_their_file_until_none_is_left() {
 
 #[test]
 fn many_small_runs_leave_few_files_and_a_checkpoint() {
-    let goods = goods();
-    let site = Site::local();
-    site.declare(&[&goods]);
-    site.edit("lakemerge.toml", "[lake]\n", &format!("[lake]\n{MERGE}\n"));
+    let (goods, site) = goods();
     site.load(&goods, 1, &[row(["0", "start"])]);
     site.run();
     for i in 0..30_u32 {
@@ -63,10 +62,7 @@ fn many_small_runs_leave_few_files_and_a_checkpoint() {
 
 #[test]
 fn large_files_of_the_same_keys_are_clustered() {
-    let goods = goods();
-    let mut site = Site::local();
-    site.declare(&[&goods]);
-    site.edit("lakemerge.toml", "[lake]\n", &format!("[lake]\n{MERGE}\n"));
+    let (goods, mut site) = goods();
     // every file is a large one
     site.extra_env = vec![("LAKEMERGE_TEST_SMALL".into(), "0".into())];
     let mut model: Vec<_> = (0..10).map(|key| row([&(key * 20).to_string(), "loaded"])).collect();
@@ -93,10 +89,7 @@ fn large_files_of_the_same_keys_are_clustered() {
 
 #[test]
 fn a_query_reads_no_vector_of_a_file_that_its_filter_rules_out() {
-    let goods = goods();
-    let site = Site::local();
-    site.declare(&[&goods]);
-    site.edit("lakemerge.toml", "[lake]\n", &format!("[lake]\n{MERGE}\n"));
+    let (goods, site) = goods();
     site.load(&goods, 1, &[row(["1", "a"]), row(["2", "b"])]);
     site.run();
     let vectors = || {
