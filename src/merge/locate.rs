@@ -11,7 +11,7 @@ use datafusion::scalar::ScalarValue;
 use futures::TryStreamExt;
 use roaring::RoaringTreemap;
 
-use super::net::CHANGE;
+use super::net::{CHANGE, set};
 use super::skipping::Search;
 use crate::engine::{Engine, quoted};
 use crate::error::{Error, Result};
@@ -90,22 +90,34 @@ async fn join(
     let same_key: Vec<_> = key.iter().map(|k| format!("(c.{0} IS NOT DISTINCT FROM t.{0})", quoted(k))).collect();
     let statement = include_str!("../../sql/locate.sql").replace("{same_key}", &same_key.join(" AND "));
     let mut found = session.sql(&statement).await?.execute_stream().await?;
+    let mut named = vec![];
     while let Some(batch) = found.try_next().await? {
         let column = |name| batch.column_by_name(name).ok_or_else(|| Error::definite(format!("locate lost {name}")));
         let files = column(FILE)?.as_primitive::<Int32Type>();
         let rows = column(ROW)?.as_primitive::<Int64Type>();
         let changes = column(CHANGE)?.as_primitive::<UInt64Type>();
-        for ((file, row), change) in files.values().iter().zip(rows.values()).zip(changes.values()) {
-            let address = usize::try_from(*file).ok().zip(u64::try_from(*row).ok());
-            let (file, row) = address.ok_or_else(|| Error::definite("locate gave an address that is none"))?;
-            located.rows.entry(file).or_default().insert(row);
-            located.changes.insert(*change);
+        let mut first = 0;
+        // the rows of a file come together
+        for of_file in files.values().chunk_by(|a, b| a == b) {
+            let range = first..first + of_file.len();
+            first = range.end;
+            let file = usize::try_from(of_file[0]).map_err(|_| no_address())?;
+            let rows = rows.values()[range.clone()].iter().map(|row| u64::try_from(*row).map_err(|_| no_address()));
+            let rows = rows.collect::<Result<Vec<_>>>()?;
             if addresses {
-                located.addresses.push(Address { change: *change, file, row });
+                let pairs = changes.values()[range].iter().zip(&rows);
+                located.addresses.extend(pairs.map(|(&change, &row)| Address { change, file, row }));
             }
+            *located.rows.entry(file).or_default() |= set(rows);
         }
+        named.extend_from_slice(changes.values());
     }
+    located.changes |= set(named);
     Ok(())
+}
+
+fn no_address() -> Error {
+    Error::definite("locate gave an address that is none")
 }
 
 /// Files that may hold keys.

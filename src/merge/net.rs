@@ -165,7 +165,7 @@ pub fn net(layout: &Layout, changes: Vec<ChangeRows>, threads: usize) -> Result<
 }
 
 /// The set of `numbers`, which takes them in several times faster when they ascend.
-fn set(mut numbers: Vec<u64>) -> RoaringTreemap {
+pub fn set(mut numbers: Vec<u64>) -> RoaringTreemap {
     numbers.sort_unstable();
     numbers.into_iter().collect()
 }
