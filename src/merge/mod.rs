@@ -88,6 +88,19 @@ impl Merged {
     pub fn nothing() -> Merged {
         Merged { actions: vec![], counts: Counts::default(), vectors: false }
     }
+
+    /// The files that are removed, or get other vectors, and those that are `added`.
+    fn of(mut actions: Vec<Action>, added: Vec<Add>, counts: Counts) -> Merged {
+        let vectors = actions.iter().any(|action| matches!(action, Action::Add(_)));
+        actions.extend(added.into_iter().map(Action::Add));
+        let of_kind = |is: fn(&Action) -> bool| actions.iter().filter(|action| is(action)).count() as u64;
+        let counts = Counts {
+            files_added: of_kind(|action| matches!(action, Action::Add(_))),
+            files_removed: of_kind(|action| matches!(action, Action::Remove(_))),
+            ..counts
+        };
+        Merged { actions, counts, vectors }
+    }
 }
 
 /// What two changes of one key, or a change of a row that is there, mean.
@@ -110,7 +123,11 @@ pub async fn merge(
     let step = Step { engine, table, layout, same_key };
     match memory::hold(engine, changes).await? {
         Held::All(changes, _reserved) => {
-            let Part { located, upserts, counts } = step.part(changes).await?;
+            let net = net_of(engine, layout, changes).await?;
+            if step.new_rows_are_known(&net) {
+                return step.mark_and_append(&net).await;
+            }
+            let Part { located, upserts, counts } = step.part(&net).await?;
             step.finish(located, &upserts, counts, vec![]).await
         }
         Held::First(first, rest) => {
@@ -179,13 +196,31 @@ struct Part {
 }
 
 impl Step<'_> {
-    async fn part(&self, changes: Vec<ChangeRows>) -> Result<Part> {
-        let net = net_of(self.engine, self.layout, changes).await?;
-        let located = self.located(&net).await?;
-        let completed = complete::complete(self.engine, self.table, self.layout, &net, &located).await?;
-        let counts = count(&net, &located.changes, &completed);
-        let upserts = Upserts::new(self.layout, net, completed, self.engine.threads())?;
+    async fn part(&self, net: &Net) -> Result<Part> {
+        let located = self.located(net).await?;
+        let completed = complete::complete(self.engine, self.table, self.layout, net, &located).await?;
+        let counts = count(net, &located.changes, &completed);
+        let upserts = Upserts::new(self.layout, net, &completed, self.engine.threads())?;
         Ok(Part { located: located.rows, upserts, counts })
+    }
+
+    /// True if what is located has no say in the new rows: they lie in files of their own, whole, under any key.
+    fn new_rows_are_known(&self, net: &Net) -> bool {
+        self.layout.table_type == TableType::MergeOnRead
+            && self.same_key == SameKey::LaterStays
+            && net.partial.is_empty()
+    }
+
+    /// Writes the new rows while it locates and marks the old ones.
+    async fn mark_and_append(&self, net: &Net) -> Result<Merged> {
+        let nothing = Completed::default();
+        let upserts = Upserts::new(self.layout, net, &nothing, self.engine.threads())?;
+        let mark = async {
+            let located = self.located(net).await?;
+            Ok((count(net, &located.changes, &nothing), vectors::mark(self.table, &located.rows).await?))
+        };
+        let ((counts, marked), added) = tokio::try_join!(mark, write::append(self.layout, &upserts))?;
+        Ok(Merged::of(marked, added, counts))
     }
 
     async fn located(&self, net: &Net) -> Result<Located> {
@@ -206,7 +241,7 @@ impl Step<'_> {
         let (upserts, rows) = mpsc::channel(1);
         let merge = async move {
             while let Some(part) = parts.try_next().await? {
-                let part = self.part(part).await?;
+                let part = self.part(&net_of(self.engine, self.layout, part).await?).await?;
                 counts.add(part.counts);
                 for (file, rows) in part.located {
                     *located.entry(file).or_default() |= rows;
@@ -227,7 +262,7 @@ impl Step<'_> {
     /// The actions of the commit.
     async fn finish(&self, located: Rows, upserts: &Upserts, counts: Counts, written: Vec<Add>) -> Result<Merged> {
         let (table, layout) = (self.table, self.layout);
-        let (mut actions, added) = match layout.table_type {
+        let (actions, added) = match layout.table_type {
             TableType::CopyOnWrite => {
                 // what locating took is not kept beside what rewriting takes
                 allocator::return_all();
@@ -240,15 +275,7 @@ impl Step<'_> {
                 tokio::try_join!(vectors::mark(table, &located), append)?
             }
         };
-        let vectors = actions.iter().any(|action| matches!(action, Action::Add(_)));
-        actions.extend(written.into_iter().chain(added).map(Action::Add));
-        let of_kind = |is: fn(&Action) -> bool| actions.iter().filter(|action| is(action)).count() as u64;
-        let counts = Counts {
-            files_added: of_kind(|action| matches!(action, Action::Add(_))),
-            files_removed: of_kind(|action| matches!(action, Action::Remove(_))),
-            ..counts
-        };
-        Ok(Merged { actions, counts, vectors })
+        Ok(Merged::of(actions, written.into_iter().chain(added).collect(), counts))
     }
 }
 

@@ -1,6 +1,5 @@
 //! The rows that a batch leaves behind, in the order in which they are written.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ pub struct Upserts {
 
 impl Upserts {
     /// The outcomes of `net`, of which some had to be `completed`.
-    pub fn new(layout: &Layout, net: Net, completed: Completed, threads: usize) -> Result<Upserts> {
+    pub fn new(layout: &Layout, net: &Net, completed: &Completed, threads: usize) -> Result<Upserts> {
         let mut places = Vec::with_capacity(net.outcomes.len());
         let mut origins = layout.keeps_deleted().then(Vec::new);
         for outcome in &net.outcomes {
@@ -46,7 +45,8 @@ impl Upserts {
                 origins.push(Packed::new(origin));
             }
         }
-        let batches: Vec<_> = net.changes.rows.into_iter().map(|rows| rows.columns).chain(completed.rows).collect();
+        let batches = net.changes.rows.iter().map(|rows| &rows.columns).chain(&completed.rows);
+        let batches: Vec<_> = batches.cloned().collect();
         if !layout.partition_by.is_empty() && !places.is_empty() {
             let values: Vec<_> = places.iter().map(|place| place.place()).collect();
             let columns = layout.partition_numbers().map(|column| taken(&batches, column, &values));
@@ -90,13 +90,13 @@ impl Upserts {
 
 /// The rows at `places`. Interleaving looks at every batch it is given, so it gets only those that these rows lie in.
 pub fn take(batches: &[RecordBatch], places: &[Packed]) -> Result<RecordBatch> {
-    let mut used: HashMap<usize, usize> = HashMap::new();
+    let mut numbers = vec![None; batches.len()];
     let mut inputs = vec![];
     let places: Vec<_> = places
         .iter()
         .map(|place| {
             let (batch, row) = place.place();
-            let input = *used.entry(batch).or_insert_with(|| {
+            let input = *numbers[batch].get_or_insert_with(|| {
                 inputs.push(&batches[batch]);
                 inputs.len() - 1
             });
