@@ -1,6 +1,6 @@
 -- The address (file number, row number) of every live row whose key a net change names, with the number of that change.
 -- NULL matches NULL. The changes stand first because the first side is the one that is hashed.
 -- {same_key}: for each key column (c."k" IS NOT DISTINCT FROM t."k"), joined by AND; the parentheses matter.
-SELECT t."__file", t."__row", c."__change"
+SELECT t."file ", t."row ", c."change "
 FROM changes c
 JOIN target t ON {same_key}

@@ -37,10 +37,11 @@ use super::table::{Table, physical_rows};
 use super::vectors;
 use crate::error::{Error, Result};
 
-/// The column of file numbers ([`Table::files`]), 32 bits.
-pub const FILE: &str = "__file";
+/// The column of file numbers ([`Table::files`]), 32 bits. No column of a table can have its name: MySQL does not let one
+/// end with a space (*Schema Object Names*).
+pub const FILE: &str = "file ";
 /// The column of row numbers within a file, 64 bits, counted over all physical rows.
-pub const ROW: &str = "__row";
+pub const ROW: &str = "row ";
 
 /// What is fetched of a data file's end at first, in the hope that its footer is no longer.
 pub const TAIL: usize = 128 << 10;

@@ -21,8 +21,8 @@ use crate::dms::changes::ChangeRows;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 
-const OPERATION: &str = "__operation";
-const MOVED: &str = "__moved";
+const OPERATION: &str = "operation ";
+const MOVED: &str = "moved ";
 
 /// A part may take this share of the memory for changes: tables share it, and a part's keys and new rows stand beside it.
 const PARTS: usize = 3;

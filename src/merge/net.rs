@@ -14,8 +14,9 @@ use super::write::Layout;
 use crate::dms::changes::ChangeRows;
 use crate::error::{Error, Result};
 
-/// The column of change numbers: a change's place in the order of the batch.
-pub const CHANGE: &str = "__change";
+/// The column of change numbers: a change's place in the order of the batch. No column of a key can have its name, since none
+/// ends with a space.
+pub const CHANGE: &str = "change ";
 
 /// A row of one of several record batches: batch and row.
 pub type Place = (usize, usize);

@@ -41,6 +41,36 @@ fn marked_rows_stay_in_their_file_until_none_is_left() {
 }
 
 #[test]
+fn no_name_of_a_column_is_taken() {
+    let columns =
+        [("__change", "int(11) NOT NULL"), ("__file", "int(11)"), ("__row", "int(11)"), ("__moved", "int(11)")];
+    let goods = Table::new("shop.goods", &columns);
+    for table_type in ["merge-on-read", "copy-on-write"] {
+        let site = Site::local();
+        site.declare(&[&goods]);
+        site.edit("lakemerge.toml", "[lake]\n", &format!("[lake]\ntable_type = \"{table_type}\"\n"));
+        site.load(&goods, 1, &[row(["1", "11", "111", "1111"]), row(["2", "22", "222", "2222"])]);
+        site.run();
+        for nth in 0..3_u32 {
+            let new = (nth + 3).to_string();
+            site.changes(&goods, &stamp(nth), &[insert([&new, "33", "333", "3333"]), update(["2", &new, "5", "6"])]);
+            site.run();
+        }
+        let expected = [
+            row(["1", "11", "111", "1111"]),
+            row(["2", "5", "5", "6"]),
+            row(["3", "33", "333", "3333"]),
+            row(["4", "33", "333", "3333"]),
+            row(["5", "33", "333", "3333"]),
+        ];
+        assert_same(&site.rows(&goods), &expected, table_type);
+        site.command(&["maintain"]).exits(0);
+        assert_same(&site.rows(&goods), &expected, table_type);
+        assert_eq!(site.query("SELECT __row FROM shop.goods WHERE __file = 5")[0]["__row"], 5);
+    }
+}
+
+#[test]
 fn many_small_runs_leave_few_files_and_a_checkpoint() {
     let (goods, site) = goods();
     site.load(&goods, 1, &[row(["0", "start"])]);
