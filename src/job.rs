@@ -81,12 +81,21 @@ impl Job {
                 format!("[[table]] {name}: no rule of table_mappings selects it, so it is left alone")
             }),
         );
+        let raw = stores.open(&source.url, &config.folder).map_err(|e| e.at("source.url"))?;
+        let lake = stores.open(&config.lake.url, &config.folder).map_err(|e| e.at("lake.url"))?;
+        if raw.is_same(&lake) {
+            return Err(Error::usage(format!(
+                "{} is source.url as well: upkeep of a table would delete its raw files; give the lake a folder of its own",
+                lake.url
+            ))
+            .at("lake.url"));
+        }
         Ok(Job {
-            raw: stores.open(&source.url, &config.folder).map_err(|e| e.at("source.url"))?,
+            raw,
             settings,
             mappings,
             task: task.transpose()?,
-            lake: stores.open(&config.lake.url, &config.folder).map_err(|e| e.at("lake.url"))?,
+            lake,
             memory_limit: memory_limit(config.run.memory_limit.as_deref().unwrap_or("auto"))?,
             batch_bytes: bytes(config.run.batch_bytes.as_deref().unwrap_or("256MB"), "run.batch_bytes")?.max(1),
             parallelism: parallelism(config.run.parallelism.as_ref())?,

@@ -31,6 +31,13 @@ impl Location {
         self.url.scheme() == "file"
     }
 
+    /// True if both are the same folder.
+    pub fn is_same(&self, other: &Location) -> bool {
+        let followed = |location: &Location| location.url.to_file_path().ok()?.canonicalize().ok();
+        let (here, there) = (followed(self), followed(other));
+        self.url == other.url || here.is_some() && here == there
+    }
+
     /// Whom a person has to ask about the store.
     pub fn endpoint(&self) -> String {
         match (self.is_local(), endpoint()) {
@@ -81,6 +88,9 @@ impl Stores {
             }
             "s3" => {
                 let bucket = url.host_str().unwrap_or_default().to_string();
+                if bucket.is_empty() {
+                    return Err(Error::usage(format!("{text} names no bucket; write s3://bucket/folder")));
+                }
                 let prefix = Path::from_url_path(url.path()).map_err(|e| Error::usage(format!("{text}: {e}")))?;
                 let store = self.store(&format!("s3://{bucket}"), || s3(&bucket))?;
                 Ok(Location { url, store, prefix })
@@ -108,6 +118,9 @@ fn directory_url(text: &str, base: &LocalPath) -> Result<Url> {
             url.set_path(&format!("{}/", url.path()));
         }
         return Ok(url);
+    }
+    if text == "~" || text.starts_with("~/") {
+        return Err(Error::usage(format!("{text}: ~ means something to a shell alone; write the folder out")));
     }
     let path = std::path::absolute(base.join(text)).map_err(|e| Error::usage(format!("{text}: {e}")))?;
     Url::from_directory_path(&path).map_err(|()| Error::usage(format!("{} is no folder's path", path.display())))

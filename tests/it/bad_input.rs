@@ -293,3 +293,20 @@ fn a_definition_that_is_altered_behind_is_not_taken() {
     site.command(&["run"]).exits(2).says(&["shop.sql", "shop.bad", "ALTER TABLE"]);
     assert_eq!(site.version(&table), None);
 }
+
+#[test]
+fn a_lake_in_the_place_of_the_raw_files_is_refused() {
+    let (site, good, bad) = two_tables();
+    let raw = site.raw_path("");
+    std::os::unix::fs::symlink(&raw, raw.join("../../elsewhere")).expect("a link");
+    for place in ["raw/dms", "raw/dms/", "elsewhere"] {
+        let changed = site.with_lake(place);
+        changed.declare(&[&good, &bad]);
+        for command in ["run", "maintain"] {
+            let error = changed.command(&[command]).exits(2).stderr;
+            assert!(error.contains("lake.url") && error.contains("is source.url as well"), "{error}");
+        }
+    }
+    assert!(site.raw_path(&format!("shop/good/{STAMP}.csv")).exists());
+    assert_eq!(site.run().table(&good)["inserted"], 1);
+}
