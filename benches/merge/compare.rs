@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::Result;
 use crate::changes::ChangeSet;
 use crate::data::{Data, Writer, say};
+use crate::least::Least;
 use crate::process::Measured;
 use crate::report::{Compared, Report, Target};
 use crate::site::{Site, TableType, files, fresh_copy, remove};
@@ -104,40 +105,51 @@ pub async fn run(comparison: &Comparison<'_>, pairs: usize, report: &mut Report)
     let expected = model.state();
     for case in &comparison.cases {
         let table = data.table(case.writer).await?;
-        let mut ours = vec![vec![]; case.types.len()];
+        let mut ours = vec![(vec![], vec![]); case.types.len()];
         let mut theirs = vec![];
         for _ in 0..pairs {
-            for ((table_type, _), runs) in case.types.iter().zip(&mut ours) {
-                runs.push(merge(data, case.writer, *table_type, &table, &dms, &expected).await?);
+            for ((table_type, _), (runs, replaced)) in case.types.iter().zip(&mut ours) {
+                let site = site(data, "lakemerge", case.writer, *table_type, &table)?.with_changes(&dms, 0)?;
+                runs.push(merge(&site, *table_type, &expected).await?);
+                *replaced = replaced_files(&table, &site.table()).await?;
             }
             theirs.push(merge_by_deltalake(data, &table, &net, &expected).await?);
         }
-        for ((table_type, target), runs) in case.types.iter().zip(&ours) {
-            report.compared(Compared {
+        for ((table_type, target), (runs, replaced)) in case.types.iter().zip(&ours) {
+            let compared = Compared {
                 work: format!("{}, {}", comparison.work, table_type.name()),
                 writer: case.writer.name(),
                 ours: Measured::of_many(runs),
                 theirs: Measured::of_many(&theirs),
                 target: *target,
-            });
+            };
+            if compared.is_slower_than_it_should_be() {
+                let replaced = if *table_type == CopyOnWrite { &replaced[..] } else { &[] };
+                report.least(&compared, Least::of(data.kind, &dms, &net, replaced)?);
+            }
+            report.compared(compared);
         }
     }
     Ok(())
 }
 
-async fn merge(
-    data: &Data,
-    writer: Writer,
-    table_type: TableType,
-    table: &Path,
-    dms: &Path,
-    expected: &State,
-) -> Result<Measured> {
-    let site = site(data, "lakemerge", writer, table_type, table)?.with_changes(dms, 0)?;
+async fn merge(site: &Site, table_type: TableType, expected: &State) -> Result<Measured> {
     let measured = site.run()?;
     expected.check(&site.table(), "lakemerge").await?;
     say(&format!("  lakemerge {}: {measured}", table_type.name()));
     Ok(measured)
+}
+
+/// The data files of the table `before` that are none of the table `after`.
+async fn replaced_files(before: &Path, after: &Path) -> Result<Vec<PathBuf>> {
+    let files = async |folder: &Path| -> Result<Vec<String>> {
+        let table = deltalake::open_table(theirs::url(folder)?).await?;
+        let names = table.get_file_uris()?.filter_map(|uri| Some(uri.rsplit('/').next()?.to_string()));
+        Ok(names.collect())
+    };
+    let kept = files(after).await?;
+    let replaced = files(before).await?.into_iter().filter(|name| !kept.contains(name));
+    Ok(replaced.map(|name| before.join(name)).collect())
 }
 
 async fn merge_by_deltalake(data: &Data, table: &Path, net: &Path, expected: &State) -> Result<Measured> {

@@ -11,7 +11,8 @@
 //! once in `${LAKEMERGE_BENCH_DIR:-<tmp>/lakemerge-bench}` (5 GB for 10 million rows). A measured run works on a
 //! [`fresh copy`](site::fresh_copy) of a table: [`site`] is the place of a run of lakemerge, [`theirs`] is the other
 //! side, [`process`] takes the time and the peak memory of both. [`compare`] runs pairs of both and checks after every
-//! run that the table holds what it must ([`state`]); [`queries`] and [`alone`] measure lakemerge by itself,
+//! run that the table holds what it must ([`state`]); where a target is missed, [`least`] tells what the work takes at the
+//! least; [`queries`] and [`alone`] measure lakemerge by itself,
 //! [`memory`] what does not fit into it, [`commits`] what a long log costs, [`bucket`] many files on S3 ([`minio`], the server of the tests); [`report`] prints.
 //!
 //! What favours whom: both sides are whole processes on a warm page cache. lakemerge starts from the change file as DMS
@@ -26,6 +27,8 @@ mod site;
 mod theirs;
 mod process;
 mod state;
+mod arrow_csv;
+mod least;
 mod compare;
 mod queries;
 mod alone;

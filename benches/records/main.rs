@@ -14,6 +14,8 @@ mod rows;
 #[allow(dead_code, reason = "what the other benchmark needs of them")]
 #[path = "../merge/changes.rs"]
 mod changes;
+#[path = "../merge/arrow_csv.rs"]
+mod arrow_csv;
 
 use std::io::Cursor;
 use std::path::Path;
@@ -21,8 +23,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::csv::ReaderBuilder;
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use lakemerge::config::Config;
 use lakemerge::dms::changes::ChangeRows;
 use lakemerge::job::Job;
@@ -41,7 +41,8 @@ use lakemerge_source::name::TableName;
 use lakemerge_source::schema::{DatetimeAs, TableSchema};
 use tempfile::TempDir;
 
-use crate::changes::{ChangeSet, OPERATION, write_dms};
+use crate::arrow_csv::{ROWS, on_threads};
+use crate::changes::{ChangeSet, write_dms};
 use crate::rows::{Kind, SCHEMA};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -49,8 +50,6 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 const KIND: Kind = Kind::Orders;
 const THREADS: usize = 2;
 const ROUNDS: usize = 3;
-/// Rows of a batch, as a run reads them.
-const ROWS: usize = 16 * 1024;
 /// What a record has, roughly.
 const RECORD_BYTES: u64 = 160;
 /// The share of arrow-csv's speed to reach.
@@ -77,7 +76,7 @@ fn main() -> Result<()> {
         net = net.min(start.elapsed().as_secs_f64());
         cut = cut.min(read);
         let start = Instant::now();
-        let theirs = arrow_csv(&halves)?;
+        let theirs = arrow_csv::read(KIND, &halves.each_ref().map(Vec::as_slice))?;
         arrow = arrow.min(start.elapsed().as_secs_f64());
         same(&columns, &theirs)?;
     }
@@ -145,7 +144,7 @@ impl Ours {
     }
 
     fn read(&self, halves: &Halves) -> Result<Vec<ChangeRows>> {
-        on_threads(halves, |half| {
+        let read = |half: &Vec<u8>| {
             let shape = Arc::new(Shape::of(self.schema.clone()));
             let settings = S3Settings::default();
             let kind = FileKind::Changes;
@@ -155,7 +154,8 @@ impl Ours {
                 read.push(ChangeRows::whole(rows.columns, rows.operations));
             }
             Ok(read)
-        })
+        };
+        Ok(on_threads(halves, read)?.into_iter().flatten().collect())
     }
 
     fn net(&self, changes: Vec<ChangeRows>) -> Result<()> {
@@ -170,28 +170,6 @@ impl Ours {
             Err(format!("{kept} of {read} changes were kept, and no key comes twice").into())
         }
     }
-}
-
-fn arrow_csv(halves: &Halves) -> Result<Vec<RecordBatch>> {
-    let mut fields = vec![Arc::new(Field::new(OPERATION, DataType::Utf8, true))];
-    fields.extend(KIND.schema().fields().iter().cloned());
-    let schema = Arc::new(Schema::new(fields));
-    on_threads(halves, |half| {
-        let reader = ReaderBuilder::new(Arc::clone(&schema)).with_header(false).with_batch_size(ROWS);
-        Ok(reader.build(Cursor::new(half))?.collect::<Result<_, _>>()?)
-    })
-}
-
-fn on_threads<T: Send>(halves: &Halves, read: impl Fn(&[u8]) -> Result<Vec<T>> + Sync) -> Result<Vec<T>> {
-    std::thread::scope(|scope| {
-        let read = &read;
-        let readers: Vec<_> = halves.iter().map(|half| scope.spawn(move || read(half))).collect();
-        let mut all = vec![];
-        for reader in readers {
-            all.extend(reader.join().map_err(|_| "a reader panicked")??);
-        }
-        Ok(all)
-    })
 }
 
 /// # Errors
