@@ -2,8 +2,8 @@
 //!
 //! A batch of statements is parsed and [guarded](guard); the names of the [catalog] are listed once;
 //! then each statement is [shown](show) from the catalog, or its [identifiers] and [columns] are
-//! resolved, it is planned with time stamps in [microseconds](micros), executed, and its rows stream
-//! through a [format] to the [output]. Without a statement there is a [shell].
+//! resolved, it is planned with the [precedence] of MySQL and with time stamps in
+//! [microseconds](micros), executed, and its rows stream through a [format] to the [output]. Without a statement there is a [shell].
 
 // The journey is told with its stations, most of which are nobody else's business.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -18,6 +18,7 @@ mod headings;
 mod identifiers;
 mod micros;
 mod output;
+mod precedence;
 mod scope;
 mod shell;
 mod show;
@@ -112,11 +113,12 @@ impl Desk {
 
     /// Answers statements in order, up to the first error; gives the number of rows written.
     async fn answer_all(&self, sql: &str, output: &mut Output) -> Result<usize, QueryError> {
-        let statements = DFParserBuilder::new(sql).build()?.parse_statements()?;
+        let mut statements = DFParserBuilder::new(sql).build()?.parse_statements()?;
         if statements.is_empty() {
             return Err(QueryError::sql("no statement to answer; try SHOW TABLES"));
         }
         statements.iter().try_for_each(guard::check)?;
+        statements.iter_mut().for_each(precedence::settle);
         let catalog = Arc::new(Catalog::list(&self.tables).await?);
         let context = self.context(&catalog);
         let mut rows = 0;

@@ -25,6 +25,13 @@ async fn decimals_are_found_by_their_digits() {
 }
 
 #[tokio::test]
+async fn distinct_from_ends_before_and() {
+    let sql = "select count(*) from kinds where text is distinct from 'x' and price > 0";
+    assert_eq!(rows(sql).await, "1");
+    assert_eq!(rows("select false is not distinct from true or true").await, "true");
+}
+
+#[tokio::test]
 async fn json_keeps_every_column_and_digit() {
     let lake = Arc::new(lake());
     let text = ask_of(lake, "select * from kinds", Format::Ndjson).await.unwrap();
