@@ -2,7 +2,7 @@
 //!
 //! A batch of statements is parsed and [guarded](guard); the names of the [catalog] are listed once;
 //! then each statement is [shown](show) from the catalog, or its [identifiers] and [columns] are
-//! resolved, it is planned with the [precedence] of MySQL and with time stamps in
+//! resolved, it is planned with the [precedence] and the [integers] of MySQL and with time stamps in
 //! [microseconds](micros), executed, and its rows stream through a [format] to the [output]. Without a statement there is a [shell].
 
 // The journey is told with its stations, most of which are nobody else's business.
@@ -16,6 +16,7 @@ mod format;
 mod guard;
 mod headings;
 mod identifiers;
+mod integers;
 mod micros;
 mod output;
 mod precedence;
@@ -39,6 +40,7 @@ pub use catalog::Tables;
 use catalog::{Catalog, LAKE};
 pub use error::QueryError;
 pub use format::Format;
+use integers::Integers;
 use micros::Microseconds;
 use output::Output;
 
@@ -138,6 +140,8 @@ impl Desk {
             .with_catalog_list(Arc::new(catalogs))
             .with_analyzer_rule(Arc::new(Microseconds))
             .build();
+        let planners = std::iter::once(Arc::new(Integers) as _).chain(state.expr_planners().iter().cloned()).collect();
+        let state = SessionStateBuilder::new_from_existing(state).with_expr_planners(planners).build();
         SessionContext::new_with_state(state)
     }
 }

@@ -25,6 +25,30 @@ async fn decimals_are_found_by_their_digits() {
 }
 
 #[tokio::test]
+async fn integers_do_not_wrap_around() {
+    for (expression, expected) in [
+        ("cast(100000 as int) * cast(100000 as int)", "10000000000"),
+        ("sum(cast(year as int) * 2000000)", "4028000000"),
+        ("max(arrow_cast(127, 'Int8') + arrow_cast(1, 'Int8'))", "128"),
+        ("max(arrow_cast(-128, 'Int8') - year)", "-2142"),
+        ("1 + null", ""),
+    ] {
+        assert_eq!(
+            rows(&format!("select {expression} from coal_prod where year = 2014")).await.lines().next(),
+            Some(expected),
+            "{expression}"
+        );
+    }
+    assert_eq!(header("select year*2 - 1, year + year as twice from coal_prod").await, "year*2 - 1,twice");
+    assert_eq!(
+        rows("select year - 1 from coal_prod where year + 1 = 2015 group by year - 1 order by year - 1").await,
+        "2013"
+    );
+    let error = error("select big + 9223372036854775807 from orders where big > 0").await;
+    assert!(error.contains("verflow"), "{error}");
+}
+
+#[tokio::test]
 async fn distinct_from_ends_before_and() {
     let sql = "select count(*) from kinds where text is distinct from 'x' and price > 0";
     assert_eq!(rows(sql).await, "1");
