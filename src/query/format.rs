@@ -16,7 +16,7 @@ use super::QueryError;
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// A box for people.
+    /// A box for people. Control characters are escaped.
     #[default]
     Table,
     /// RFC 4180 with a header and `\n` line ends; NULL is empty, binary is hexadecimal.
@@ -115,8 +115,15 @@ impl Encoder {
         held.clear();
         *rows = 0;
         *boxes += 1;
-        Ok(format!("{text}\n").into_bytes())
+        Ok(format!("{}\n", harmless(&text.to_string())).into_bytes())
     }
+}
+
+/// Control characters as their escapes: a terminal would obey what somebody wrote into a row.
+fn harmless(text: &str) -> String {
+    let is_harmful = |c: char| c.is_control() && c != '\n';
+    let escaped = |c: char| if is_harmful(c) { c.escape_default().collect() } else { c.to_string() };
+    if text.contains(is_harmful) { text.chars().map(escaped).collect() } else { text.to_string() }
 }
 
 /// JSON readers keep only one of two members with the same name.

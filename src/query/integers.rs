@@ -1,17 +1,21 @@
 //! Sums, differences and products of integers are BIGINT, as in MySQL (*Arithmetic Operators*), and an error where they do not
-//! fit in it. DataFusion keeps the type of the operands, and what does not fit wraps around.
+//! fit in it; so is `sum`. DataFusion keeps the type of the operands, and what does not fit wraps around.
 
 use std::sync::Arc;
 
 use datafusion::arrow::compute::kernels::numeric;
-use datafusion::arrow::datatypes::DataType;
-use datafusion::common::DFSchema;
+use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, TableReference};
+use datafusion::config::ConfigOptions;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    Aggregate, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Projection, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility, cast,
 };
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_expr_common::datum::apply;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
@@ -39,6 +43,56 @@ impl ExprPlanner for Integers {
         let call = ScalarFunction::new_udf(Arc::new(function), vec![expr.left, expr.right]);
         Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
     }
+}
+
+/// Adds up BIGINTs as decimals, and casts what comes out back: it fits, or is an error. To be added before the rules of the
+/// engine, which make BIGINTs of smaller integers.
+#[derive(Debug)]
+pub struct Sums;
+
+impl AnalyzerRule for Sums {
+    fn name(&self) -> &'static str {
+        "sums"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan, DataFusionError> {
+        Ok(plan.transform_up_with_subqueries(add_up)?.data)
+    }
+}
+
+const WIDE: DataType = DataType::Decimal128(38, 0);
+
+fn add_up(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>, DataFusionError> {
+    let LogicalPlan::Aggregate(Aggregate { input, group_expr, aggr_expr, schema, .. }) = &plan else {
+        return Ok(Transformed::no(plan));
+    };
+    let widen = |expr: Expr| {
+        let Expr::AggregateFunction(mut function) = expr else { return Ok(Transformed::no(expr)) };
+        let is_sum = function.func.name() == "sum";
+        let [operand] = &mut function.params.args[..] else {
+            return Ok(Transformed::no(Expr::AggregateFunction(function)));
+        };
+        let is_wide = is_sum && operand.get_type(input.schema())? == DataType::Int64;
+        if is_wide {
+            *operand = cast(std::mem::take(operand), WIDE);
+        }
+        Ok(Transformed::new_transformed(Expr::AggregateFunction(function), is_wide))
+    };
+    let widened = aggr_expr.iter().map(|expr| expr.clone().transform_up(widen)).collect::<Result<Vec<_>, _>>()?;
+    if !widened.iter().any(|expr| expr.transformed) {
+        return Ok(Transformed::no(plan));
+    }
+    let widened = widened.into_iter().map(|expr| expr.data).collect();
+    let sums = LogicalPlan::Aggregate(Aggregate::try_new(Arc::clone(input), group_expr.clone(), widened)?);
+    let same_type = |((qualifier, before), (_, after)): ((Option<&TableReference>, &FieldRef), (_, &FieldRef))| {
+        let column = Expr::Column(Column::new(qualifier.cloned(), before.name()));
+        if before.data_type() == after.data_type() {
+            return column;
+        }
+        cast(column, before.data_type().clone()).alias_qualified(qualifier.cloned(), before.name())
+    };
+    let columns = schema.iter().zip(sums.schema().iter()).map(same_type).collect();
+    Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(sums))?)))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -26,6 +26,7 @@ mod show;
 
 use std::fs;
 use std::io::{self, IsTerminal};
+use std::iter;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ pub use catalog::Tables;
 use catalog::{Catalog, LAKE};
 pub use error::QueryError;
 pub use format::Format;
-use integers::Integers;
+use integers::{Integers, Sums};
 use micros::Microseconds;
 use output::Output;
 
@@ -135,13 +136,16 @@ impl Desk {
     fn context(&self, catalog: &Arc<Catalog>) -> SessionContext {
         let catalogs = MemoryCatalogProviderList::new();
         let _ = catalogs.register_catalog(LAKE.to_owned(), Arc::clone(catalog) as _);
-        let state = SessionStateBuilder::new_from_existing(self.session.state())
+        let given = self.session.state();
+        let planners = iter::once(Arc::new(Integers) as _).chain(given.expr_planners().iter().cloned()).collect();
+        let rules = iter::once(Arc::new(Sums) as _).chain(given.analyzer().rules.iter().cloned());
+        let rules = rules.chain(iter::once(Arc::new(Microseconds) as _)).collect();
+        let state = SessionStateBuilder::new_from_existing(given)
             .with_config(session_config(self.session.copied_config()))
             .with_catalog_list(Arc::new(catalogs))
-            .with_analyzer_rule(Arc::new(Microseconds))
+            .with_expr_planners(planners)
+            .with_analyzer_rules(rules)
             .build();
-        let planners = std::iter::once(Arc::new(Integers) as _).chain(state.expr_planners().iter().cloned()).collect();
-        let state = SessionStateBuilder::new_from_existing(state).with_expr_planners(planners).build();
         SessionContext::new_with_state(state)
     }
 }

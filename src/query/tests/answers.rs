@@ -31,7 +31,7 @@ async fn integers_do_not_wrap_around() {
         ("sum(cast(year as int) * 2000000)", "4028000000"),
         ("max(arrow_cast(127, 'Int8') + arrow_cast(1, 'Int8'))", "128"),
         ("max(arrow_cast(-128, 'Int8') - year)", "-2142"),
-        ("1 + null", ""),
+        ("coalesce(1 + null, 3)", "3"),
     ] {
         assert_eq!(
             rows(&format!("select {expression} from coal_prod where year = 2014")).await.lines().next(),
@@ -39,13 +39,19 @@ async fn integers_do_not_wrap_around() {
             "{expression}"
         );
     }
-    assert_eq!(header("select year*2 - 1, year + year as twice from coal_prod").await, "year*2 - 1,twice");
+    assert_eq!(header("select year*2 - 1, year + year as twice from coal_prod").await, "year * 2 - 1,twice");
     assert_eq!(
         rows("select year - 1 from coal_prod where year + 1 = 2015 group by year - 1 order by year - 1").await,
         "2013"
     );
+    let halves = "(values (9223372036854775807, 'a'), (-9223372036854775807, 'a'), (7, 'b')) v (n, name)";
+    let sql = format!("select name, sum(n), count(*) from {halves} group by name having sum(n) < 8 order by sum(n)");
+    assert_eq!(rows(&sql).await, "a,0,2\nb,7,1");
+    assert_eq!(rows(&format!("select sum(distinct n) - 1 as s, arrow_typeof(sum(n)) from {halves}")).await, "6,Int64");
     let error = error("select big + 9223372036854775807 from orders where big > 0").await;
     assert!(error.contains("verflow"), "{error}");
+    let error = self::error("select sum(n) from (values (9223372036854775807), (1)) v (n)").await;
+    assert!(error.contains("9223372036854775808"), "{error}");
 }
 
 #[tokio::test]
@@ -82,6 +88,13 @@ async fn csv_quotes_what_needs_it() {
     assert_eq!(text.unwrap(), "text,bytes,price\n\"a,\"\"b\"\"\nc\",00ff,-0.05\n,,12345678.91\n");
     assert_eq!(rows("select [1, 2] as list").await, "\"[1, 2]\"");
     assert_eq!(header("select barrels from oil_prod where false").await, "barrels");
+}
+
+#[tokio::test]
+async fn a_box_says_nothing_to_the_terminal() {
+    let ask = ask_of(Arc::new(lake()), "select chr(27) || '[31m' || chr(9) || 'é' as text", Format::Table);
+    let text = ask.await.unwrap();
+    assert!(text.contains("| \\u{1b}[31m\\té"), "{text}");
 }
 
 #[tokio::test]
