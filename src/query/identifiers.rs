@@ -66,6 +66,9 @@ pub fn schema(typed: &str, catalog: &Catalog) -> Result<String, QueryError> {
         Meant::Several(names) => Err(several(typed, &names)),
         Meant::Nothing => {
             let schemas = catalog.schemas().collect::<Vec<_>>();
+            if schemas.is_empty() {
+                return Err(QueryError::sql("the lake has no table yet; lakemerge run makes them"));
+            }
             Err(QueryError::sql(format!(
                 "no schema {typed} in the lake{}; the schemas are {}",
                 did_you_mean(typed, &schemas),

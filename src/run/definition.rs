@@ -1,6 +1,6 @@
 //! A table's definition: what the configuration says of it against what its log says.
 
-use datafusion::arrow::datatypes::Schema;
+use datafusion::arrow::datatypes::{Field, Schema};
 use deltalake::kernel::Action;
 use lakemerge_source::schema::Column;
 
@@ -33,13 +33,36 @@ pub fn check(table: &Table, facts: &Facts, configured: &TableJob, found_by: Foun
             "the table is partitioned by ({was}), the configuration says ({is}); {remedy}"
         )));
     }
-    let types = |schema: &Schema| -> Vec<_> {
-        schema.fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect()
-    };
-    if types(&table.schema) != types(&configured.arrow(&facts.schema)) {
-        return Err(Error::definite(format!("the table's columns or their types are not those configured; {remedy}")));
+    if let Some(difference) = difference(&table.schema, &configured.arrow(&facts.schema)) {
+        return Err(Error::definite(format!("{difference}; {remedy}")));
     }
     Ok(evolution)
+}
+
+/// How the columns of a table differ from those that are configured.
+fn difference(table: &Schema, configured: &Schema) -> Option<String> {
+    let has = |schema: &Schema, field: &Field| schema.field_with_name(field.name()).is_ok();
+    if let Some(field) = table.fields().iter().find(|field| !has(configured, field)) {
+        let name = field.name();
+        return Some(format!("the table has a column {name}, which neither the source nor the configuration has"));
+    }
+    if let Some(field) = configured.fields().iter().find(|field| !has(table, field)) {
+        let name = field.name();
+        return Some(format!(
+            "the table has no column {name}, which the source or the configuration (delete, metadata_columns) has"
+        ));
+    }
+    let mut pairs = table.fields().iter().zip(configured.fields());
+    let (was, is) = pairs.find(|(was, is)| was.name() != is.name() || was.data_type() != is.data_type())?;
+    Some(match was.name() == is.name() {
+        true => format!(
+            "column {} is {} in the table, and {} as configured (datetime)",
+            was.name(),
+            was.data_type(),
+            is.data_type()
+        ),
+        false => format!("the table has column {} where {} is configured", was.name(), is.name()),
+    })
 }
 
 /// The table's new metadata and protocol, where facts change or its first vectors come.

@@ -230,3 +230,7 @@ const UNKNOWN: &str = " is no column of the table";
 /// What to do about a field that is not known.
 pub(crate) const REMEDY: &str = "; if the source has a new column, add it to the table's CREATE TABLE in the configured \
                                  schema; if the task adds one, table_mappings must say so";
+/// What to do about records of before a column was added, where no table tells that they are.
+pub(crate) const REMEDY_FOR_FEWER: &str = "; if the column was added since then, merge the files of before with the \
+                                           CREATE TABLE of then (run --until the last stamp of before) and go on \
+                                           with this one";

@@ -438,6 +438,7 @@ impl<R: Read> RecordReader<R> {
                 "; if the endpoint sets IncludeOpForFullLoad, a LOAD file begins with an Op, and s3_settings must say so"
             }
             _ if count > expected => layout::REMEDY,
+            _ if count > 1 => layout::REMEDY_FOR_FEWER,
             _ => "",
         };
         if count > expected {
