@@ -31,7 +31,7 @@ pub struct Status {
 pub struct TableStatus {
     pub table: String,
     /// `up to date`, `behind`, `loading`, `no data yet`, `foreign` for a table of another writer, `stopped` if a
-    /// run would stop at what the raw files are, or `unreadable`.
+    /// run would stop at what the raw files, the table or its configuration are, or `unreadable`.
     pub state: &'static str,
     /// Why it is unreadable or stopped.
     pub error: Option<String>,
@@ -146,9 +146,15 @@ async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatu
         (false, true, false) => "behind",
         (false, true, true) => "up to date",
     };
+    let is_named = job.named_tables().any(|named| named == name) && job.selects(name);
+    let defined = match is_named && status.state != "foreign" {
+        true => run::can_go_on(job, &table, &ours.facts),
+        false => Ok(()),
+    };
+    let next = next::next(&raw, reached.as_ref(), &wishes).map(drop);
     // of files without their time only the records may tell
-    let next = next::next(&raw, reached.as_ref(), &wishes);
-    if let Some(error) = next.err().filter(|error| error.kind == Kind::Definite && raw.undated.is_empty()) {
+    let is_sure = |error: &Error| error.kind == Kind::Definite && raw.undated.is_empty();
+    if let Some(error) = defined.err().or_else(|| next.err().filter(is_sure)) {
         status.state = "stopped";
         status.error = Some(error.to_string());
     }

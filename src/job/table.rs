@@ -270,7 +270,10 @@ fn metadata_columns(table: &config::Table, rules: &TableRules) -> Result<(Vec<Me
     let mut ours: Vec<_> =
         (table.delete == Some(config::Delete::Soft)).then_some(MetadataColumn::Deleted).into_iter().collect();
     let mut helpers = vec![];
-    for name in &table.metadata_columns {
+    for (i, name) in table.metadata_columns.iter().enumerate() {
+        if table.metadata_columns[..i].contains(name) {
+            return Err(Error::usage(format!("metadata_columns names {name} twice")));
+        }
         match MetadataColumn::named(name) {
             Some(column) => ours.push(column),
             None if rules.adds_helper(name) => helpers.push(name.clone()),

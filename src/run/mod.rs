@@ -23,9 +23,12 @@ use crate::dms::reading::Others;
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
 use crate::job::Job;
+use crate::lake::position::Facts;
+use crate::lake::table::Table;
 use crate::lake::{Lake, probe};
 use crate::plan::{Plan, TablePlan};
 use crate::report::{Report, State, TableReport};
+use evolve::FoundBy;
 pub use foresee::Depth;
 use table::TableRun;
 
@@ -248,6 +251,17 @@ pub fn wishes(job: &Job, options: &Options, name: &TableName) -> Wishes {
         max_file_size: job.settings.max_file_size * 1024,
         batch_bytes: job.batch_bytes,
     }
+}
+
+/// Whether a run can go on with a table as it is and as it is configured now.
+pub fn can_go_on(job: &Job, table: &Table, facts: &Facts) -> Result<()> {
+    table.check_writable()?;
+    definition::check(table, facts, &job.table(&table.name), found_by(job)).map(drop)
+}
+
+/// Columns are found by their names in files that have them.
+fn found_by(job: &Job) -> FoundBy {
+    if job.settings.names_columns() { FoundBy::Name } else { FoundBy::Place }
 }
 
 /// The stamp of `seconds` ago; none where files are kept for ever.

@@ -65,7 +65,7 @@ impl TableRun<'_> {
             added: vec![],
             load: vec![],
         };
-        definition::check(&table, &facts, &self.meant, self.found_by())?;
+        definition::check(&table, &facts, &self.meant, super::found_by(self.job))?;
         let metadata = create::with_facts(table.snapshot.metadata(), &facts)?;
         let position = Position { load_complete: true, ..Position::default() };
         let commit = Commit { actions: vec![Action::Metadata(metadata)], position, facts: json!({ "step": "adopt" }) };

@@ -13,7 +13,7 @@ use lakemerge_source::position::Stamp;
 use lakemerge_source::schema::TableSchema;
 
 use super::definition;
-use super::evolve::{Evolution, FoundBy};
+use super::evolve::Evolution;
 use crate::dms::listing::{self, Listing, RawFile};
 use crate::dms::next::{self, Next, Reached, Wishes};
 use crate::dms::reading::{self, Apart, Others, Reading};
@@ -201,7 +201,7 @@ impl<'a> TableRun<'a> {
         }
         let evolution = match self.wishes.reload {
             true => None,
-            false => definition::check(&table, &ours.facts, &self.meant, self.found_by())?,
+            false => definition::check(&table, &ours.facts, &self.meant, super::found_by(self.job))?,
         };
         Ok(Some(Opened { table, ours, evolution }))
     }
@@ -290,11 +290,6 @@ impl<'a> TableRun<'a> {
         }
         let layout = self.layout(&definition)?;
         Ok((definition, layout))
-    }
-
-    /// Columns are found by their names in files that have them.
-    pub(super) fn found_by(&self) -> FoundBy {
-        if self.job.settings.names_columns() { FoundBy::Name } else { FoundBy::Place }
     }
 
     pub(super) fn layout(&self, definition: &Definition) -> Result<Layout> {

@@ -32,6 +32,31 @@ fn declare(site: &Site, table: &Table, lake: &str, source: &str) {
 const TYPES: [&str; 2] = ["table_type = \"copy-on-write\"", "table_type = \"merge-on-read\""];
 
 #[test]
+fn status_tells_that_a_run_would_stop_at_the_configuration() {
+    let site = Site::local();
+    let table = goods(&[ID, NAME]);
+    declare(&site, &table, "", "");
+    site.load(&table, 1, &[row(["1", "a"])]);
+    site.run();
+    assert_eq!(site.status(&table)["state"], "up to date");
+    for (line, said) in [
+        ("delete = \"soft\"", "the table has no column _deleted"),
+        ("metadata_columns = [\"_op\"]", "the table has no column _op"),
+        ("key = [\"id\", \"name\"]", "the table's key is (id)"),
+    ] {
+        declare(&site, &table, "", "");
+        site.edit("lakemerge.toml", "[[table]]\n", &format!("[[table]]\n{line}\n"));
+        site.command(&["run"]).exits(1).says(&[said]);
+        let status = site.status_exits(1, &table);
+        assert_eq!(status["state"], "stopped", "{status:#}");
+        assert!(status["error"].to_string().contains(said), "{status:#}");
+    }
+    declare(&site, &table, "", "");
+    site.edit("lakemerge.toml", "[[table]]\n", "[[table]]\nmetadata_columns = [\"_op\", \"_op\"]\n");
+    site.command(&["run"]).exits(2).says(&["names _op twice"]);
+}
+
+#[test]
 fn a_new_last_column_is_null_in_the_rows_that_are_there() {
     for lake in TYPES {
         let site = Site::local();
