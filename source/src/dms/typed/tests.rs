@@ -62,7 +62,7 @@ fn numbers_keep_their_value() {
     let prices = || Decimal128Array::from(vec![Some(1250)]).with_precision_and_scale(10, 2).unwrap();
     check("DECIMAL(12,4)", prices(), &["12.5000"]);
     check("DECIMAL(10,1)", prices(), &["12.5"]);
-    check("DECIMAL(40,3)", prices(), &["12.50"]);
+    check("DECIMAL(40,3)", prices(), &["12.500"]);
     check("FLOAT", Float64Array::from(vec![f64::from(32.38f32)]), &["32.38"]);
     check("TINYINT(1)", BooleanArray::from(vec![true, false]), &["1", "0"]);
 }

@@ -67,7 +67,7 @@ enum Store {
     AllBits(BinaryBuilder),
     Date(Date32Builder),
     Datetime(TimestampMicrosecondBuilder, Option<Arc<str>>),
-    Time(StringBuilder),
+    Time(StringBuilder, u8),
     Text(StringBuilder),
     Binary(BinaryBuilder, u32),
     Bytes(BinaryBuilder),
@@ -88,7 +88,7 @@ macro_rules! with_builder {
             Store::Bit($builder) => $action,
             Store::Date($builder) => $action,
             Store::Datetime($builder, _) => $action,
-            Store::LongDecimal($builder, _, _) | Store::Time($builder) | Store::Text($builder) => $action,
+            Store::LongDecimal($builder, _, _) | Store::Time($builder, _) | Store::Text($builder) => $action,
             Store::AllBits($builder) | Store::Binary($builder, _) | Store::Bytes($builder) => $action,
         }
     };
@@ -257,7 +257,7 @@ fn store(sql_type: &SqlType, datetime: DatetimeAs) -> Store {
         (SqlType::Bit(count), DataType::Int64) => Store::Bits(Int64Builder::new(), *count),
         (SqlType::Bit(_), DataType::Binary) => Store::AllBits(BinaryBuilder::new()),
         (SqlType::Binary(length), _) => Store::Binary(BinaryBuilder::new(), *length),
-        (SqlType::Time(_), _) => Store::Time(StringBuilder::new()),
+        (SqlType::Time(digits), _) => Store::Time(StringBuilder::new(), *digits),
         (SqlType::Decimal { precision, scale }, DataType::Utf8) => {
             Store::LongDecimal(StringBuilder::new(), *precision, *scale)
         }
@@ -303,8 +303,7 @@ impl Store {
                 builder.append_value(number::decimal(text, *precision, *scale)?);
             }
             Self::LongDecimal(builder, precision, scale) => {
-                number::decimal_parts(text, *precision, *scale)?;
-                builder.append_value(str::from_utf8(text).map_err(|_| Refusal::Utf8)?);
+                builder.append_value(number::long_decimal(text, *precision, *scale, scratch)?);
             }
             Self::Float(builder) => builder.append_value(number::float32(text)?),
             Self::Double(builder) => builder.append_value(number::float64(text)?),
@@ -321,7 +320,7 @@ impl Store {
                 *zero_dates += u64::from(datetime.is_none());
                 builder.append_option(datetime);
             }
-            Self::Time(builder) => builder.append_value(time::time(text)?),
+            Self::Time(builder, digits) => builder.append_value(time::time(text, *digits, scratch)?),
             Self::Text(builder) => builder.append_value(str::from_utf8(text).map_err(|_| Refusal::Utf8)?),
             Self::Binary(builder, length) => {
                 scratch.clear();

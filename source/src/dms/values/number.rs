@@ -67,6 +67,27 @@ pub(crate) fn decimal(text: &[u8], precision: u8, scale: u8) -> Result<i128, Ref
     Ok(if negative { -value } else { value })
 }
 
+/// A decimal of any precision as MySQL writes it: equal ones are the same text, since they may be keys.
+pub(crate) fn long_decimal<'a>(
+    text: &[u8],
+    precision: u8,
+    scale: u8,
+    out: &'a mut Vec<u8>,
+) -> Result<&'a str, Refusal> {
+    let (negative, whole, fraction) = decimal_parts(text, precision, scale)?;
+    out.clear();
+    if negative && whole.iter().chain(fraction).any(|digit| *digit != b'0') {
+        out.push(b'-');
+    }
+    out.extend_from_slice(if whole.is_empty() { b"0" } else { whole });
+    if scale > 0 {
+        out.push(b'.');
+        out.extend_from_slice(fraction);
+        out.resize(out.len() + usize::from(scale) - fraction.len(), b'0');
+    }
+    str::from_utf8(out).map_err(|_| Refusal::Form)
+}
+
 /// Whether a number is written so: without a plus, and without zeros before it that say nothing.
 pub(crate) fn is_plain(text: &[u8]) -> bool {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
@@ -191,6 +212,21 @@ mod tests {
         for text in ["", "nan", "inf", "-Infinity", "0x1p3", " 1", "1f", "e5", "+", "1e"] {
             assert_eq!(float64(text.as_bytes()), Err(Refusal::Form), "{text}");
         }
+    }
+
+    #[test]
+    fn equal_long_decimals_are_the_same_text() {
+        for (text, scale, expected) in [
+            ("1.5", 3, "1.500"),
+            ("+01.5000", 3, "1.500"),
+            ("-.5", 1, "-0.5"),
+            ("-0.000", 3, "0.000"),
+            ("00", 0, "0"),
+            ("123456789012345678901234567890123456789012", 0, "123456789012345678901234567890123456789012"),
+        ] {
+            assert_eq!(long_decimal(text.as_bytes(), 65, scale, &mut vec![]), Ok(expected), "{text}");
+        }
+        assert_eq!(long_decimal(b"1.55", 65, 1, &mut vec![]), Err(Refusal::Fraction));
     }
 
     proptest! {

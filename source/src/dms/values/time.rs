@@ -84,24 +84,35 @@ fn two(tens: u8, ones: u8) -> Result<i32, Refusal> {
     if tens > 9 || ones > 9 { Err(Form) } else { Ok(i32::from(tens) * 10 + i32::from(ones)) }
 }
 
-/// A length of time as MySQL writes it, `[-]H:MM:SS[.f]` with at most 838 hours; it stays text.
-pub(crate) fn time(text: &[u8]) -> Result<&str, Refusal> {
+/// A length of time, `[-]H:MM:SS[.f]` with at most 838 hours, as MySQL writes one of so many digits of fraction: equal ones
+/// are the same text, since they may be keys. Digits beyond those stay unless they are zero.
+pub(crate) fn time<'a>(text: &[u8], digits: u8, out: &'a mut Vec<u8>) -> Result<&'a str, Refusal> {
     let unsigned = text.strip_prefix(b"-").unwrap_or(text);
     let colon = unsigned.iter().position(|b| *b == b':').ok_or(Form)?;
-    let (hours, rest) = unsigned.split_at(colon);
-    let Some((&[b':', m1, m2, b':', s1, s2], fraction)) = rest.split_first_chunk::<6>() else { return Err(Form) };
+    let (hours, clock) = unsigned.split_at(colon);
+    let Some((&[b':', m1, m2, b':', s1, s2], fraction)) = clock.split_first_chunk::<6>() else { return Err(Form) };
     if !(1..=3).contains(&hours.len()) || !hours.iter().all(u8::is_ascii_digit) {
         return Err(Form);
     }
     let hours = hours.iter().fold(0, |hours, digit| hours * 10 + i32::from(digit - b'0'));
-    micros(fraction)?;
-    if two(m1, m2)? > 59 || two(s1, s2)? > 59 {
+    let micros = micros(fraction)?;
+    let (minutes, seconds) = (two(m1, m2)?, two(s1, s2)?);
+    if minutes > 59 || seconds > 59 {
         return Err(Calendar);
     }
     if hours > 838 {
         return Err(Refusal::Range);
     }
-    str::from_utf8(text).map_err(|_| Form)
+    let is_zero = hours == 0 && minutes == 0 && seconds == 0 && micros == 0;
+    let sign = if text.len() > unsigned.len() && !is_zero { "-" } else { "" };
+    let mut fraction = format!("{micros:06}");
+    while fraction.len() > usize::from(digits) && fraction.ends_with('0') {
+        fraction.pop();
+    }
+    let point = if fraction.is_empty() { "" } else { "." };
+    out.clear();
+    out.extend_from_slice(format!("{sign}{hours:02}:{minutes:02}:{seconds:02}{point}{fraction}").as_bytes());
+    str::from_utf8(out).map_err(|_| Form)
 }
 
 /// A year of one to four digits.
@@ -167,11 +178,22 @@ mod tests {
 
     #[test]
     fn a_time_is_a_length_of_time() {
-        for text in ["00:00:00", "-838:59:59.000000", "7:05:09", "100:00:00.5"] {
-            assert_eq!(time(text.as_bytes()), Ok(text));
+        let shown = |text: &str, digits| time(text.as_bytes(), digits, &mut vec![]).map(str::to_string);
+        for (text, digits, expected) in [
+            ("00:00:00", 0, "00:00:00"),
+            ("-00:00:00.0", 0, "00:00:00"),
+            ("-00:00:00.5", 1, "-00:00:00.5"),
+            ("-838:59:59.000000", 0, "-838:59:59"),
+            ("7:05:09", 0, "07:05:09"),
+            ("007:05:09.12", 3, "07:05:09.120"),
+            ("10:00:00", 6, "10:00:00.000000"),
+            ("100:00:00.5", 0, "100:00:00.5"),
+            ("10:00:00.123400", 3, "10:00:00.1234"),
+        ] {
+            assert_eq!(shown(text, digits).as_deref(), Ok(expected), "{text}");
         }
         for text in ["", "12:00", "12:60:00", "839:00:00", ":00:00", "12:00:00 PM", "--1:00:00", "12:00:00.x"] {
-            assert!(time(text.as_bytes()).is_err(), "{text}");
+            assert!(shown(text, 0).is_err(), "{text}");
         }
     }
 
@@ -193,7 +215,7 @@ mod tests {
         #[test]
         fn any_bytes_give_a_time_or_a_refusal(text in "[-0-9:. T]{0,30}") {
             let text = text.as_bytes();
-            let _ = (date(text), datetime(text), time(text), year(text));
+            let _ = (date(text), datetime(text), time(text, 3, &mut vec![]).map(str::len), year(text));
         }
     }
 
