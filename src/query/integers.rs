@@ -35,12 +35,18 @@ impl ExprPlanner for Integers {
             BinaryOperator::Multiply => Operator::Times,
             _ => return Ok(PlannerResult::Original(expr)),
         };
-        let is_integer = |expr: &Expr| expr.get_type(schema).is_ok_and(|data_type| data_type.is_integer());
-        if !is_integer(&expr.left) || !is_integer(&expr.right) {
+        let of = |operand: &Expr| operand.get_type(schema).ok().filter(DataType::is_integer);
+        let (Some(left), Some(right)) = (of(&expr.left), of(&expr.right)) else {
+            return Ok(PlannerResult::Original(expr));
+        };
+        // of a BIGINT and a row's number, or a literal beyond BIGINT, the engine makes decimals
+        let are_mixed = |a: &DataType, b: &DataType| *a == DataType::UInt64 && b.is_signed_integer();
+        if are_mixed(&left, &right) || are_mixed(&right, &left) {
             return Ok(PlannerResult::Original(expr));
         }
-        let function = ScalarUDF::from(Exactly::new(operator));
-        let call = ScalarFunction::new_udf(Arc::new(function), vec![expr.left, expr.right]);
+        let bigint = |operand, of| if of == DataType::Int64 { operand } else { cast(operand, DataType::Int64) };
+        let operands = vec![bigint(expr.left, left), bigint(expr.right, right)];
+        let call = ScalarFunction::new_udf(Arc::new(ScalarUDF::from(Exactly::new(operator))), operands);
         Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
     }
 }

@@ -44,6 +44,13 @@ async fn integers_do_not_wrap_around() {
         rows("select year - 1 from coal_prod where year + 1 = 2015 group by year - 1 order by year - 1").await,
         "2013"
     );
+    let numbers = "row_number() over (order by barrels)";
+    let sql = format!("select {numbers} - 2 as a, {numbers} - 2 * {numbers} as b from oil_prod order by a");
+    assert_eq!(rows(&sql).await, "-1,-1\n0,-2\n1,-3");
+    assert_eq!(
+        rows("select 18446744073709551615 + barrels from oil_prod where barrels = 1").await,
+        "18446744073709551616"
+    );
     let halves = "(values (9223372036854775807, 'a'), (-9223372036854775807, 'a'), (7, 'b')) v (n, name)";
     let sql = format!("select name, sum(n), count(*) from {halves} group by name having sum(n) < 8 order by sum(n)");
     assert_eq!(rows(&sql).await, "a,0,2\nb,7,1");
