@@ -121,7 +121,12 @@ impl Exactly {
         Exactly { operator, signature }
     }
 
+    /// Names tell plans apart, so those of `(a + b) * c` and `a + b * c` must differ.
     fn between(&self, args: &[Expr], shown: impl Fn(&Expr) -> String) -> String {
+        let shown = |operand: &Expr| match operand {
+            Expr::Column(_) | Expr::Literal(..) => shown(operand),
+            _ => format!("({})", shown(operand)),
+        };
         args.iter().map(shown).collect::<Vec<_>>().join(&format!(" {} ", self.name()))
     }
 }

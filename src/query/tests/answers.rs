@@ -44,6 +44,8 @@ async fn integers_do_not_wrap_around() {
         rows("select year - 1 from coal_prod where year + 1 = 2015 group by year - 1 order by year - 1").await,
         "2013"
     );
+    let sql = "select sum((year + 1) * 2) as a, sum(year + 1 * 2) as b from coal_prod where year = 2014";
+    assert_eq!(rows(sql).await, "4030,2016");
     let numbers = "row_number() over (order by barrels)";
     let sql = format!("select {numbers} - 2 as a, {numbers} - 2 * {numbers} as b from oil_prod order by a");
     assert_eq!(rows(&sql).await, "-1,-1\n0,-2\n1,-3");
