@@ -12,8 +12,8 @@
 //! [`fresh copy`](site::fresh_copy) of a table: [`site`] is the place of a run of lakemerge, [`theirs`] is the other
 //! side, [`process`] takes the time and the peak memory of both. [`compare`] runs pairs of both and checks after every
 //! run that the table holds what it must ([`state`]); where a target is missed, [`least`] tells what the work takes at the
-//! least; [`queries`] and [`alone`] measure lakemerge by itself,
-//! [`memory`] what does not fit into it, [`commits`] what a long log costs, [`bucket`] many files on S3 ([`minio`], the server of the tests); [`report`] prints.
+//! least. [`queries`] and [`alone`] measure lakemerge by itself, [`memory`] what does not fit into it, [`commits`] what a
+//! long log costs, [`bucket`] many files on S3 ([`minio`], the server of the tests); [`report`] prints.
 //!
 //! What favours whom: both sides are whole processes on a warm page cache. lakemerge starts from the change file as DMS
 //! writes it, and so also cuts, types and nets it. deltalake starts from the net changes, ready in a Parquet file.

@@ -3,7 +3,8 @@
 //! A batch of statements is parsed and [guarded](guard); the names of the [catalog] are listed once;
 //! then each statement is [shown](show) from the catalog, or its [identifiers] and [columns] are
 //! resolved, it is planned with the [precedence] and the [integers] of MySQL and with time stamps in
-//! [microseconds](micros), executed, and its rows stream through a [format] to the [output]. Without a statement there is a [shell].
+//! [microseconds](micros), executed, and its rows stream through a [format] to the [output]. Without a statement there is a
+//! [shell].
 
 // The journey is told with its stations, most of which are nobody else's business.
 #![allow(rustdoc::private_intra_doc_links)]
