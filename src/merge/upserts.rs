@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
-use datafusion::arrow::compute::{concat_batches, interleave, interleave_record_batch};
+use datafusion::arrow::compute::{interleave, interleave_record_batch};
 
 use super::complete::Completed;
 use super::net::{Net, Packed, Place, Values};
@@ -14,8 +14,6 @@ use crate::error::{Error, Result};
 
 /// Rows that one record batch holds at most.
 const ROWS: usize = 16 * 1024;
-/// Rows that follow one another are copied together from this many on, as a mean.
-const STRETCH: usize = 32;
 
 /// Rows by partition and key, which stay where they were read until they are written.
 #[derive(Default, Clone)]
@@ -90,31 +88,8 @@ impl Upserts {
     }
 }
 
-/// The rows at `places`: copied in stretches where they mostly follow one another, as inserts do, and one by one
-/// elsewhere.
+/// The rows at `places`. Interleaving looks at every batch it is given, so it gets only those that these rows lie in.
 pub fn take(batches: &[RecordBatch], places: &[Packed]) -> Result<RecordBatch> {
-    let follows = |a: &Packed, b: &Packed| {
-        let ((batch, row), next) = (a.place(), b.place());
-        (batch, row + 1) == next
-    };
-    let stretches = places.chunk_by(follows);
-    if stretches.clone().count() >= places.len().div_ceil(STRETCH) {
-        return take_each(batches, places);
-    }
-    let slices: Vec<_> = stretches
-        .map(|stretch| {
-            let (batch, row) = stretch[0].place();
-            batches[batch].slice(row, stretch.len())
-        })
-        .collect();
-    match slices.as_slice() {
-        [slice] => Ok(slice.clone()),
-        slices => Ok(concat_batches(slices[0].schema_ref(), slices)?),
-    }
-}
-
-/// Interleaving looks at every batch it is given, so it gets only those that these rows lie in.
-fn take_each(batches: &[RecordBatch], places: &[Packed]) -> Result<RecordBatch> {
     let mut numbers = vec![None; batches.len()];
     let mut inputs = vec![];
     let places: Vec<_> = places
@@ -134,32 +109,4 @@ fn take_each(batches: &[RecordBatch], places: &[Packed]) -> Result<RecordBatch> 
 fn taken(batches: &[RecordBatch], column: usize, places: &[Place]) -> Result<ArrayRef> {
     let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(column).as_ref()).collect();
     Ok(interleave(&arrays, places)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use datafusion::arrow::array::{Int64Array, StringArray};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn rows_are_taken_alike_in_stretches_and_one_by_one(
-            stretches in proptest::collection::vec((0_usize..3, 0_usize..100, 1_usize..100), 1..40),
-        ) {
-            let batches: Vec<_> = (0..3)
-                .map(|batch| {
-                    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(batch * 1000..batch * 1000 + 200));
-                    let texts = (0..200).map(|row| (row % 7 > 0).then(|| format!("{batch} {row}")));
-                    let texts: ArrayRef = Arc::new(texts.collect::<StringArray>());
-                    RecordBatch::try_from_iter([("number", numbers), ("text", texts)]).unwrap()
-                })
-                .collect();
-            let rows = |(batch, from, count)| (from..from + count).map(move |row| Packed::new((batch, row)));
-            let places: Vec<_> = stretches.into_iter().flat_map(rows).collect();
-            prop_assert_eq!(take(&batches, &places).unwrap(), take_each(&batches, &places).unwrap());
-        }
-    }
 }
