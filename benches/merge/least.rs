@@ -34,30 +34,41 @@ pub struct Least {
 }
 
 impl Least {
-    /// Of the changes in the DMS file `changes`, which are those of the Parquet file `net`, and which replace the files
-    /// `replaced`.
-    pub fn of(kind: Kind, changes: &Path, net: &Path, replaced: &[PathBuf]) -> Result<Least> {
-        let threads = std::thread::available_parallelism()?.get();
-        let mut packed = 0.0;
-        for file in replaced {
-            let pages = packed_pages(file)?;
-            let shares: Vec<_> = pages.chunks(pages.len().div_ceil(threads).max(1)).collect();
-            packed += best(|| on_threads(&shares, |pages| pages.iter().try_for_each(|page| packed_again(page))))?;
-        }
+    /// Of the changes in the DMS file `changes`, which are those of the Parquet file `net`; nothing is written again.
+    pub fn of(kind: Kind, changes: &Path, net: &Path) -> Result<Least> {
         let content = std::fs::read(changes)?;
-        let parts = parts(&content, threads);
+        let parts = parts(&content, threads()?);
         let rows = new_rows(net)?;
-        let shares: Vec<_> = rows.chunks(rows.len().div_ceil(threads).max(1)).collect();
+        let shares = shares(&rows, threads()?);
         Ok(Least {
             read: best(|| arrow_csv::read(kind, &parts))?,
             encoded: best(|| on_threads(&shares, |rows| encoded(kind, rows)))?,
-            packed,
+            packed: 0.0,
         })
+    }
+
+    /// The same where the files `replaced` are written again.
+    pub fn replacing(self, replaced: &[PathBuf]) -> Result<Least> {
+        let mut packed = 0.0;
+        for file in replaced {
+            let pages = packed_pages(file)?;
+            let shares = shares(&pages, threads()?);
+            packed += best(|| on_threads(&shares, |pages| pages.iter().try_for_each(|page| packed_again(page))))?;
+        }
+        Ok(Least { packed, ..self })
     }
 
     pub fn seconds(&self) -> f64 {
         self.read + self.encoded + self.packed
     }
+}
+
+fn threads() -> Result<usize> {
+    Ok(std::thread::available_parallelism()?.get())
+}
+
+fn shares<T>(all: &[T], count: usize) -> Vec<&[T]> {
+    all.chunks(all.len().div_ceil(count).max(1)).collect()
 }
 
 fn best<T>(work: impl Fn() -> Result<T>) -> Result<f64> {

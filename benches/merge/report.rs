@@ -46,7 +46,7 @@ impl Compared {
         self.theirs.seconds / self.ours.seconds
     }
 
-    pub fn is_slower_than_it_should_be(&self) -> bool {
+    pub fn misses_its_speed(&self) -> bool {
         self.target.times_faster.is_some_and(|times| self.times_faster() < times)
     }
 }
