@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::error::{At, Error, Kind, Result};
+use crate::destination::Destination;
 use crate::job::Job;
 use crate::lake::Lake;
 use crate::{check, desk, maintain, query, run, status};
@@ -223,10 +224,11 @@ async fn command(cli: Cli) -> Result<u8> {
 async fn run_job(job: Job, args: RunArgs) -> Result<u8> {
     let options = run::Options { adopt: args.adopt, ..args.selection.into() };
     let report = run::run(Arc::new(job), options, stopped(Signals::All)).await;
-    if let Some(file) = args.report {
-        let text = serde_json::to_string_pretty(&report)?;
-        std::fs::write(&file, text + "\n").map_err(|e| Error::definite(format!("{}: {e}", file.display())))?;
+    if let Some(mut to) = report_to {
+        write_json(&report, &mut to)?;
+        to.finish().at(|| "the report")?;
     }
+    let report_to = args.report.as_deref().map(report_to).transpose()?;
     Ok(report.exit_code)
 }
 
@@ -235,6 +237,10 @@ async fn show_plan(job: Job, args: PlanArgs) -> Result<u8> {
     let plan = run::plan(Arc::new(job), args.selection.into(), depth).await?;
     let mut out = std::io::stdout().lock();
     match args.format {
+fn report_to(file: &Path) -> Result<Destination> {
+    Destination::file(file).map_err(|e| Error::usage(format!("--report {}: {e}", file.display())))
+}
+
         ReportFormat::Table => plan.write_table(&mut out)?,
         ReportFormat::Json => write_json(&plan, &mut out)?,
     }

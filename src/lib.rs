@@ -36,6 +36,7 @@ pub mod engine;
 pub mod merge;
 pub mod lake;
 pub mod run;
+pub mod destination;
 pub mod report;
 pub mod plan;
 pub mod maintain;

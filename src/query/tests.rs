@@ -15,6 +15,7 @@ use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 
 use super::*;
+use crate::destination::Destination;
 
 mod answers;
 mod names;
@@ -120,7 +121,7 @@ impl Write for Page {
 
 async fn ask_of(lake: Arc<Lake>, sql: &str, format: Format) -> Result<String, QueryError> {
     let page = Page::default();
-    let mut output = Output::writer(Box::new(page.clone()), format);
+    let mut output = Output::writer(Destination::Writer(Box::new(page.clone())), format);
     let desk = Desk { session: SessionContext::new(), tables: lake };
     desk.answer_all(sql, &mut output).await?;
     let text = page.0.lock().unwrap().clone();

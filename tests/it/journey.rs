@@ -122,6 +122,14 @@ fn without_new_files_nothing_is_opened_and_it_is_quick() {
 }
 
 #[test]
+fn a_report_that_cannot_be_written_is_refused_before_the_run() {
+    let demo = demo();
+    let run = lakemerge(&demo, &["run", "--report", "no/such/folder/report.json"]).exits(2);
+    assert!(run.stderr.contains("--report no/such/folder/report.json: there is no folder"), "{}", run.stderr);
+    assert!(!demo.path().join("demo/lake").exists());
+}
+
+#[test]
 fn query_is_read_only() {
     let demo = demo();
     lakemerge(&demo, &["run"]).exits(0);

@@ -206,7 +206,7 @@ async fn a_closed_pipe_is_no_failure() {
         }
     }
     for format in [Format::Table, Format::Csv, Format::Json, Format::Ndjson] {
-        let mut output = Output::writer(Box::new(Closed), format);
+        let mut output = Output::writer(Destination::Writer(Box::new(Closed)), format);
         let desk = Desk { session: SessionContext::new(), tables: Arc::new(lake()) };
         let error = desk.answer_all("select 1", &mut output).await.unwrap_err();
         assert!(error.is_closed_pipe(), "{error}");
