@@ -1,10 +1,10 @@
 //! Sums, differences and products of integers are BIGINT, as in MySQL (*Arithmetic Operators*), and an error where they do not
-//! fit in it; so is `sum`. DataFusion keeps the type of the operands, and what does not fit wraps around.
+//! fit in it; so is `sum`, also of decimals. DataFusion keeps the type of the operands, and what does not fit wraps around.
 
 use std::sync::Arc;
 
 use datafusion::arrow::compute::kernels::numeric;
-use datafusion::arrow::datatypes::{DataType, FieldRef};
+use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, FieldRef};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::config::ConfigOptions;
@@ -13,7 +13,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
     Aggregate, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Projection, ScalarFunctionArgs, ScalarUDF,
-    ScalarUDFImpl, Signature, Volatility, cast,
+    ScalarUDFImpl, Signature, Volatility, Window, cast,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_expr_common::datum::apply;
@@ -51,8 +51,8 @@ impl ExprPlanner for Integers {
     }
 }
 
-/// Adds up BIGINTs as decimals, and casts what comes out back: it fits, or is an error. To be added before the rules of the
-/// engine, which make BIGINTs of smaller integers.
+/// Adds up BIGINTs and long decimals as longer decimals, and casts what comes out back: it fits, or is an error. To be added
+/// before the rules of the engine, which make BIGINTs of smaller integers.
 #[derive(Debug)]
 pub struct Sums;
 
@@ -66,39 +66,57 @@ impl AnalyzerRule for Sums {
     }
 }
 
-const WIDE: DataType = DataType::Decimal128(38, 0);
+/// The type in which values of a type are added up, where their own may not hold the sum.
+fn wide(summands: &DataType) -> Option<DataType> {
+    match summands {
+        DataType::Int64 => Some(DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0)),
+        // the engine adds ten digits, as far as there are so many
+        DataType::Decimal128(digits, scale) if *digits > DECIMAL128_MAX_PRECISION - 10 => {
+            Some(DataType::Decimal256(DECIMAL256_MAX_PRECISION, *scale))
+        }
+        _ => None,
+    }
+}
 
 fn add_up(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>, DataFusionError> {
-    let LogicalPlan::Aggregate(Aggregate { input, group_expr, aggr_expr, schema, .. }) = &plan else {
+    let (LogicalPlan::Aggregate(Aggregate { input, .. }) | LogicalPlan::Window(Window { input, .. })) = &plan else {
         return Ok(Transformed::no(plan));
     };
-    let widen = |expr: Expr| {
-        let Expr::AggregateFunction(mut function) = expr else { return Ok(Transformed::no(expr)) };
-        let is_sum = function.func.name() == "sum";
-        let [operand] = &mut function.params.args[..] else {
-            return Ok(Transformed::no(Expr::AggregateFunction(function)));
+    let widen = |mut expr: Expr| {
+        let operands = match &mut expr {
+            Expr::AggregateFunction(function) if function.func.name() == "sum" => &mut function.params.args[..],
+            Expr::WindowFunction(function) if function.fun.name() == "sum" => &mut function.params.args[..],
+            _ => return Ok(Transformed::no(expr)),
         };
-        let is_wide = is_sum && operand.get_type(input.schema())? == DataType::Int64;
-        if is_wide {
-            *operand = cast(std::mem::take(operand), WIDE);
-        }
-        Ok(Transformed::new_transformed(Expr::AggregateFunction(function), is_wide))
+        let [operand] = operands else { return Ok(Transformed::no(expr)) };
+        let Some(wide) = wide(&operand.get_type(input.schema())?) else { return Ok(Transformed::no(expr)) };
+        *operand = cast(std::mem::take(operand), wide);
+        Ok(Transformed::yes(expr))
     };
-    let widened = aggr_expr.iter().map(|expr| expr.clone().transform_up(widen)).collect::<Result<Vec<_>, _>>()?;
-    if !widened.iter().any(|expr| expr.transformed) {
+    // the engine still has to find out what `grouping` means here, and then finds the columns no more
+    if plan.expressions().iter().any(is_grouping) {
         return Ok(Transformed::no(plan));
     }
-    let widened = widened.into_iter().map(|expr| expr.data).collect();
-    let sums = LogicalPlan::Aggregate(Aggregate::try_new(Arc::clone(input), group_expr.clone(), widened)?);
+    let widened = plan.clone().map_expressions(|expr| expr.transform_up(widen))?;
+    if !widened.transformed {
+        return Ok(Transformed::no(plan));
+    }
+    let sums = widened.data.recompute_schema()?;
     let same_type = |((qualifier, before), (_, after)): ((Option<&TableReference>, &FieldRef), (_, &FieldRef))| {
-        let column = Expr::Column(Column::new(qualifier.cloned(), before.name()));
-        if before.data_type() == after.data_type() {
-            return column;
+        let name = |field: &FieldRef| Column::new(qualifier.cloned(), field.name());
+        match before == after {
+            true => Expr::Column(name(before)),
+            false => cast(Expr::Column(name(after)), before.data_type().clone())
+                .alias_qualified(qualifier.cloned(), before.name()),
         }
-        cast(column, before.data_type().clone()).alias_qualified(qualifier.cloned(), before.name())
     };
-    let columns = schema.iter().zip(sums.schema().iter()).map(same_type).collect();
+    let columns = plan.schema().iter().zip(sums.schema().iter()).map(same_type).collect();
     Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(sums))?)))
+}
+
+fn is_grouping(expr: &Expr) -> bool {
+    let names_it = |expr: &Expr| Ok(matches!(expr, Expr::AggregateFunction(f) if f.func.name() == "grouping"));
+    expr.exists(names_it).unwrap_or_default()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

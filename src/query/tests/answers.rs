@@ -57,8 +57,22 @@ async fn integers_do_not_wrap_around() {
     let sql = format!("select name, sum(n), count(*) from {halves} group by name having sum(n) < 8 order by sum(n)");
     assert_eq!(rows(&sql).await, "a,0,2\nb,7,1");
     assert_eq!(rows(&format!("select sum(distinct n) - 1 as s, arrow_typeof(sum(n)) from {halves}")).await, "6,Int64");
+    let sql = format!("select grouping(name) as g, name, sum(n) from {halves} group by rollup(name) order by g, name");
+    assert_eq!(rows(&sql).await, "0,a,0\n0,b,7\n1,,7");
+    let sql = format!("select name, sum(n) from {halves} group by rollup(name) order by name");
+    assert_eq!(rows(&sql).await, "a,0\nb,7\n,7");
     let error = error("select big + 9223372036854775807 from orders where big > 0").await;
     assert!(error.contains("verflow"), "{error}");
+    let running = |frame| format!("select sum(n) over (order by n {frame}) as s from {halves} order by s");
+    assert_eq!(rows(&running("")).await, "-9223372036854775807\n-9223372036854775800\n7");
+    let digits = "cast(99999999999999999999999999999999999999 as decimal(38, 0))";
+    let decimals =
+        |last: &str| format!("select sum(n) from (values ({digits}), ({digits}), (-{digits}), ({last})) v (n)");
+    assert_eq!(rows(&decimals("0")).await, "9".repeat(38));
+    for sql in [&running("rows 1 preceding"), &decimals(digits)] {
+        let error = self::error(sql).await;
+        assert!(error.contains("223372036854775814") || error.contains("199999999999999999"), "{error}");
+    }
     let error = self::error("select sum(n) from (values (9223372036854775807), (1)) v (n)").await;
     assert!(error.contains("9223372036854775808"), "{error}");
 }
