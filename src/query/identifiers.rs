@@ -245,13 +245,11 @@ impl Namer<'_> {
         let parts = idents.iter().map(|ident| ident.value.as_str());
         let parts = parts.collect::<Vec<_>>();
         if let [typed] = parts[..] {
-            let exact_table = self.catalog.tables().any(|(_, table)| table == typed);
+            // as in any scope, what is nearer hides what is farther
             match meant(typed, self.ctes.iter().map(String::as_str), |name| name) {
-                Meant::One(cte) if cte == typed || !exact_table => {
-                    return write(relation, &idents, &[cte]);
-                }
-                Meant::Several(ctes) if !exact_table => return Err(several(typed, &ctes)),
-                _ => {}
+                Meant::One(cte) => return write(relation, &idents, &[cte]),
+                Meant::Several(ctes) => return Err(several(typed, &ctes)),
+                Meant::Nothing => {}
             }
         }
         let (schema, table) = table(&parts, self.catalog)?;
@@ -276,23 +274,36 @@ fn write(relation: &mut ObjectName, typed: &[Ident], names: &[&str]) -> Result<(
     Ok(())
 }
 
-/// Sets the table of `T.*` right: the planner's error about it names no candidates.
+/// Sets the table of `T.*` right: the planner's error about it names no candidates, and it asks for the schema of a table
+/// that has no alias.
 fn name_wildcards(select: &mut Select) {
     let mut names = Vec::new();
-    for from in &select.from {
-        let joined = from.joins.iter().map(|join| &join.relation);
-        for factor in std::iter::once(&from.relation).chain(joined) {
-            names.extend(name_of(factor));
-        }
+    for factor in factors(select) {
+        let whole = match factor {
+            TableFactor::Table { name, alias: None, .. } => name.0.clone(),
+            _ => vec![],
+        };
+        names.extend(name_of(factor).map(|name| (name, whole)));
     }
     for item in &mut select.projection {
         if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) = item
             && let Some(ObjectNamePart::Identifier(ident)) = name.0.last_mut()
-            && let Meant::One(meant) = meant(&ident.value, names.iter().cloned(), |name| name)
+            && let Meant::One((meant, whole)) = meant(&ident.value, names.iter().cloned(), |(name, _)| name)
         {
             ident.value = meant;
+            if name.0.len() < whole.len() {
+                name.0 = whole;
+            }
         }
     }
+}
+
+/// The tables, subqueries and so on of a SELECT's FROM.
+pub fn factors(select: &Select) -> impl Iterator<Item = &TableFactor> {
+    select
+        .from
+        .iter()
+        .flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)))
 }
 
 /// The name by which the rest of a SELECT knows a table of its FROM.

@@ -1,8 +1,8 @@
 //! SQL over the lake, for reading only.
 //!
 //! A batch of statements is parsed and [guarded](guard); the names of the [catalog] are listed once;
-//! then each statement is [shown](show) from the catalog, or its [identifiers] and [columns] are
-//! resolved, it is planned with the [precedence] and the [integers] of MySQL and with time stamps in
+//! then each statement is [shown](show) from the catalog, or its [identifiers], those of its
+//! [subqueries] and its [columns] are resolved, it is planned with the [precedence] and the [integers] of MySQL and with time stamps in
 //! [microseconds](micros), executed, and its rows stream through a [format] to the [output]. Without a statement there is a
 //! [shell].
 
@@ -24,6 +24,7 @@ mod precedence;
 mod scope;
 mod shell;
 mod show;
+mod subqueries;
 
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -164,6 +165,7 @@ async fn answer(
     }
     headings::as_typed(&mut statement);
     identifiers::name_tables(&mut statement, catalog)?;
+    subqueries::settle(&mut statement, catalog).await?;
     let plan = columns::plan(&context.state(), catalog, statement).await?;
     // The guard's second lock, from DataFusion's side.
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;

@@ -33,10 +33,27 @@ async fn names_are_found_ignoring_case() {
 #[tokio::test]
 async fn wildcards_and_using_are_names_too() {
     assert_eq!(rows("select C.* from coal_prod c where year = 2014").await, "Chad,,2014,0.00");
+    assert_eq!(rows("select Coal_Prod.* from fossil.coal_prod where year = 2014").await, "Chad,,2014,0.00");
+    let sql =
+        "select oil_prod.*, c.Year from oil_prod join coal_prod c on c.entity = oil_prod.entity where year = 2014";
+    assert_eq!(rows(sql).await, "Chad,3,2014");
     let sql = "select * except (code, YEAR) from coal_prod where year = 2014";
     assert_eq!(rows(sql).await, "Chad,0.00");
     let sql = "select barrels from oil_prod join (select Entity as ENTITY, year from coal_prod) c using (entity) where year = 2014";
     assert_eq!(rows(sql).await, "3");
+}
+
+#[tokio::test]
+async fn a_subquery_reads_its_own_columns_first() {
+    let sql =
+        "select count(*) from coal_prod where exists (select 1 from oil_prod where Entity = 'Chad' and barrels = 1)";
+    assert_eq!(rows(sql).await, "0");
+    let sql = "select Entity from coal_prod where Entity in (select Entity from oil_prod where barrels = 3)";
+    assert_eq!(rows(sql).await, "Chad");
+    let sql = "select Entity from coal_prod where exists (select 1 from oil_prod where barrels = 3 and Year = 2014)";
+    assert_eq!(rows(sql).await, "Chad");
+    let sql = "with OIL_PROD as (select * from Oil_Prod where barrels > 2) select count(*) from Oil_Prod";
+    assert_eq!(rows(sql).await, "1");
 }
 
 #[tokio::test]
