@@ -172,6 +172,9 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs a command line and gives its exit code.
+/// A thread's stack, which a query of thousands of terms needs; what is not used takes no memory.
+const STACK: usize = 64 << 20;
+
 fn run_command(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -182,7 +185,8 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     log_to_stderr(cli.log_format);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return end(&Error::definite(format!("no runtime: {error}"))),
     };

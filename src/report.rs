@@ -177,10 +177,11 @@ impl Report {
         Report { schema: 1, command, exit_code: worst.map_or(0, Kind::exit_code), error: None, seconds, tables }
     }
 
-    /// The report of a run that ended before its tables did.
+    /// The report of a run that ended before its tables did. What befell one of them until then still counts.
     pub fn ended_by(mut self, error: &Error) -> Report {
         self.error = Some(error.to_string());
-        self.exit_code = error.kind.exit_code();
+        let worst = self.tables.iter().filter_map(|table| table.kind).chain([error.kind]).max();
+        self.exit_code = worst.map_or(0, Kind::exit_code);
         self
     }
 }
