@@ -145,15 +145,16 @@ impl Config {
     }
 
     fn parse(text: &str, folder: PathBuf, environment: impl Fn(&str) -> Option<String>) -> Result<Config> {
-        // Spelling is checked on the text itself, because only then an error can show the line.
-        toml::from_str::<Config>(text).map_err(Error::usage)?;
         let mut values: toml::Table = toml::from_str(text).map_err(Error::usage)?;
         for (_, value) in &mut values {
             expand(value, "", &environment)?;
         }
-        let mut config: Config = values.try_into().map_err(Error::usage)?;
-        config.folder = folder;
-        Ok(config)
+        let config = values.try_into::<Config>().map_err(|error| {
+            // only of the text itself an error can show the line
+            let of_text = toml::from_str::<Config>(text).err();
+            Error::usage(of_text.filter(|error| !error.message().contains("${")).unwrap_or(error))
+        })?;
+        Ok(Config { folder, ..config })
     }
 }
 
@@ -230,6 +231,17 @@ mod tests {
         let config = config.unwrap();
         assert_eq!(config.mysql.unwrap().url, "mysql://me:p%40ss%2Fword@host/");
         assert_eq!(config.tables[0].name, "a.p@ss/word");
+    }
+
+    #[test]
+    fn a_word_may_come_from_a_variable() {
+        let expanded = |word: &str| {
+            let text = LEAST.replace("[lake]", "[lake]\ntable_type = \"${TYPE}\"");
+            Config::parse(&text, PathBuf::from("."), |_| Some(word.to_string()))
+        };
+        assert!(expanded("merge-on-read").is_ok());
+        let error = expanded("mor").unwrap_err().to_string();
+        assert!(error.contains("`mor`"), "{error}");
     }
 
     #[test]
