@@ -124,6 +124,8 @@ struct Reader {
     chars: Vec<String>,
     lobs: Vec<String>,
     cascades: Vec<String>,
+    /// Columns that DMS does not migrate (DMS, "Limitations on using a MySQL database as a source").
+    invisible: Vec<String>,
 }
 
 impl Reader {
@@ -197,6 +199,9 @@ impl Reader {
                     if is_word(Some(token), "AS") {
                         self.generated.push(column.name.clone());
                     }
+                    if is_word(Some(token), "INVISIBLE") {
+                        self.invisible.push(column.name.clone());
+                    }
                 }
             }
         }
@@ -212,7 +217,15 @@ impl Reader {
             self.columns[place].nullable = false;
             key.clone_from(&self.columns[place].name);
         }
-        let columns = std::mem::take(&mut self.columns);
+        let invisible = std::mem::take(&mut self.invisible);
+        if self.primary_key.iter().any(|key| invisible.contains(key)) {
+            self.primary_key.clear();
+        }
+        for names in [&mut self.generated, &mut self.chars, &mut self.lobs] {
+            names.retain(|name| !invisible.contains(name));
+        }
+        let mut columns = std::mem::take(&mut self.columns);
+        columns.retain(|column| !invisible.contains(&column.name));
         Ok((TableSchema { columns, primary_key: std::mem::take(&mut self.primary_key) }, self))
     }
 }

@@ -130,8 +130,17 @@ fn comments_are_skipped_and_executable_ones_count() {
         "-- CREATE TABLE no (x int);\n# CREATE TABLE no (x int);\n/* CREATE TABLE no (x int); */
          CREATE TABLE /*!32312 IF NOT EXISTS*/ a ( -- it's a comment; with a quote\n x int /* , y int */, z int--1\n);
          /*M!999999\\- enable the sandbox mode */
-         CREATE TABLE b (x int /*!80023 INVISIBLE */, y int /*M!100300 INVISIBLE */);",
-        &["a(x INT, z INT) []", "b(x INT, y INT) []"],
+         CREATE TABLE b (x int /*!80023 INVISIBLE */, y int /*M!100300 INVISIBLE */, z int);",
+        &["a(x INT, z INT) []", "b(z INT) []"],
+    );
+}
+
+#[test]
+fn columns_that_dms_does_not_migrate_are_none() {
+    check(
+        "CREATE TABLE t (my_row_id bigint unsigned NOT NULL AUTO_INCREMENT /*!80023 INVISIBLE */, v int, \
+         PRIMARY KEY (my_row_id), KEY k (v) /*!80000 INVISIBLE */)",
+        &["t(v INT) []"],
     );
 }
 
