@@ -179,7 +179,7 @@ pub async fn check(config: &Config, job: Arc<Job>) -> Result<Check> {
         config,
         job: &job,
         endpoint: settings::members(config),
-        mappings: settings::json(config, config.source.table_mappings.as_deref()),
+        mappings: settings::mappings(config),
         tables: tables.collect().await,
         raw,
         lake: lake.table_names().await.unwrap_or_default(),

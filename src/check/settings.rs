@@ -1,8 +1,9 @@
 //! Hazards in the configuration and in the endpoint's S3Settings.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
+use lakemerge_source::dms::mappings;
 use lakemerge_source::dms::names::DataFormat;
 use lakemerge_source::schema::SqlType;
 use serde_json::Value;
@@ -12,15 +13,21 @@ use crate::config::{Config, Maintenance};
 use crate::dms::metadata::MetadataColumn;
 use crate::dms::next::OnVanished;
 
-/// The JSON of `file`, which the job has read before; null if there is none.
-pub fn json(config: &Config, file: Option<&Path>) -> Value {
-    let text = file.and_then(|file| std::fs::read_to_string(config.folder.join(file)).ok());
-    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+/// What stands in `file`, which the job has read before.
+fn text(config: &Config, file: &Option<PathBuf>) -> Option<String> {
+    std::fs::read_to_string(config.folder.join(file.as_ref()?)).ok()
+}
+
+/// The task's table mappings; null if they are not given.
+pub fn mappings(config: &Config) -> Value {
+    let text = text(config, &config.source.table_mappings);
+    text.and_then(|text| mappings::unwrapped(&text).ok()).unwrap_or_default()
 }
 
 /// The members of the endpoint's S3Settings, by their names in lower case.
 pub fn members(config: &Config) -> BTreeMap<String, Value> {
-    let json = json(config, config.source.s3_settings.as_deref());
+    let text = text(config, &config.source.s3_settings);
+    let json: Value = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let endpoint = json.pointer("/Endpoints/0").or(json.get("Endpoint")).unwrap_or(&json);
     let settings = endpoint.get("S3Settings").unwrap_or(endpoint).as_object().cloned().unwrap_or_default();
     settings.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()

@@ -109,15 +109,18 @@ fn lobs(look: &Look) -> Vec<Finding> {
                 .mend("use limited LOB mode with a LobMaxSize (KB) above the longest value, and reload the tables"),
         );
     }
-    let cut = look.columns(|table| match outcome(table) {
-        Some(Lobs::Limited(limit)) => {
-            table.columns(|s| &s.lobs).iter().map(|name| format!("{name} at {limit} KB")).collect()
-        }
-        _ => vec![],
-    });
-    if let Some((tables, columns)) = cut {
+    // nobody has chosen the limit that is the default
+    let chosen = |limit: u64| if limit > 32 { Severity::Risk } else { Severity::Loss };
+    for severity in [Severity::Loss, Severity::Risk] {
+        let cut = look.columns(|table| match outcome(table) {
+            Some(Lobs::Limited(limit)) if chosen(limit) == severity => {
+                table.columns(|s| &s.lobs).iter().map(|name| format!("{name} at {limit} KB")).collect()
+            }
+            _ => vec![],
+        });
+        let Some((tables, columns)) = cut else { continue };
         found.push(
-            Finding::new(Severity::Loss, "lobs-cut", place)
+            Finding::new(severity, "lobs-cut", place)
                 .of(tables)
                 .found(format!("limited LOB mode cuts the values of LOB columns: {columns}"))
                 .so("a longer value is cut without an error, here and in every later use")

@@ -160,15 +160,16 @@ fn lobs_are_named_with_what_becomes_of_them() {
                 "object-locator": {{"schema-name": "shop", "table-name": "things"}}}}"#
         )
     };
-    let cut = |site: Site, expected: &str| {
-        let findings = check(&site, 1, &[("lobs-cut", "loss")]);
+    let cut = |site: Site, severity: &str, expected: &str| {
+        let findings = check(&site, i32::from(severity == "loss"), &[("lobs-cut", severity)]);
         let text = finding(&findings, "lobs-cut")["finding"].as_str().unwrap().to_owned();
         assert!(text.ends_with(expected), "{text}");
     };
-    cut(lobs(r#"{"LobMaxSize": 64}"#, ""), "shop.things (text at 64 KB, extra at 64 KB)");
-    cut(lobs("{}", ""), "shop.things (text at 32 KB, extra at 32 KB)");
+    cut(lobs(r#"{"LobMaxSize": 64}"#, ""), "risk", "shop.things (text at 64 KB, extra at 64 KB)");
+    cut(lobs("{}", ""), "loss", "shop.things (text at 32 KB, extra at 32 KB)");
     cut(
         lobs(r#"{"SupportLobs": false}"#, &rule(r#"{"mode": "limited", "bulk-max-size": "16"}"#)),
+        "loss",
         "shop.things (text at 16 KB, extra at 16 KB)",
     );
     check(&lobs(r#"{"SupportLobs": false}"#, ""), 1, &[("lobs-left-out", "loss")]);

@@ -25,7 +25,7 @@ pub enum MappingError {
     #[error("the table mappings are not JSON: {0}")]
     Json(#[from] serde_json::Error),
     /// The JSON has no list of rules.
-    #[error("the table mappings have no list \"rules\"; give the JSON of the task's table mappings")]
+    #[error("the table mappings have no list \"rules\"; give the JSON of one task's table mappings")]
     Shape,
     /// A rule cannot be understood, or is not carried out.
     #[error("table mapping {rule}: {reason}")]
@@ -40,13 +40,32 @@ pub enum MappingError {
     NothingIncluded,
 }
 
+/// The table mappings in whatever DMS answered: there they are a text of their own.
+///
+/// # Errors
+/// If `json` is none, or is about several tasks.
+pub fn unwrapped(json: &str) -> Result<Value, MappingError> {
+    let mut answer: Value = serde_json::from_str(json)?;
+    let mut task = match answer.get_mut("ReplicationTasks").map(Value::take) {
+        Some(Value::Array(mut several)) if several.len() == 1 => several.remove(0),
+        Some(_) => return Err(MappingError::Shape),
+        None => answer.get_mut("ReplicationTask").map(Value::take).unwrap_or(answer),
+    };
+    match task.get_mut("TableMappings").map(Value::take) {
+        Some(Value::String(text)) => Ok(serde_json::from_str(&text)?),
+        Some(value) => Ok(value),
+        None => Ok(task),
+    }
+}
+
 impl Mappings {
-    /// Reads the JSON of a task's table mappings (DMS, "Specifying table selection and transformations rules").
+    /// Reads the JSON of a task's table mappings (DMS, "Specifying table selection and transformations rules"), alone or in
+    /// what `describe-replication-tasks` answers.
     ///
     /// # Errors
     /// If it is no such JSON, includes nothing, or has a rule that is not carried out; the error names the rule.
     pub fn parse(json: &str) -> Result<Self, MappingError> {
-        let value: Value = serde_json::from_str(json)?;
+        let value = unwrapped(json)?;
         let rules = value.get("rules").and_then(Value::as_array).ok_or(MappingError::Shape)?;
         let mut mappings = Self::default();
         for (place, rule) in rules.iter().enumerate() {
@@ -279,6 +298,20 @@ mod tests {
     fn check(pattern: &str, name: &str, expected: bool) {
         let mappings = mappings(&[selection("1", "include", "s", pattern)]).unwrap();
         assert_eq!(mappings.selects(&TableName::new("s", name)), expected, "{pattern} {name}");
+    }
+
+    #[test]
+    fn what_dms_answers_about_a_task_is_taken_as_it_is() {
+        let rules = format!(r#"{{"rules": [{}]}}"#, selection("1", "include", "s", "t"));
+        let text = Value::String(rules.clone());
+        for answer in [
+            format!(r#"{{"ReplicationTasks": [{{"Status": "running", "TableMappings": {text}}}]}}"#),
+            format!(r#"{{"ReplicationTask": {{"TableMappings": {text}}}}}"#),
+            format!(r#"{{"TableMappings": {rules}}}"#),
+        ] {
+            assert_eq!(Mappings::parse(&answer).unwrap(), Mappings::parse(&rules).unwrap(), "{answer}");
+        }
+        assert!(Mappings::parse(r#"{"ReplicationTasks": [{}, {}]}"#).is_err());
     }
 
     fn refused(rule: &str, expected: &str) {
