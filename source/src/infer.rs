@@ -348,7 +348,7 @@ mod tests {
             let file: String = records.iter().map(quoted).collect();
             let settings = S3Settings::default();
             let schema = inferred(&settings, &[&file]).unwrap();
-            let shape = Shape::of(schema).into();
+            let shape = Shape::of(schema).guessed().into();
             let ntz = DatetimeAs::TimestampNtz;
             let mut reader = RecordReader::new(file.as_bytes(), &settings, FileKind::Load, shape, ntz);
             prop_assert_eq!(reader.next(100).unwrap().unwrap().operations.len(), records.len());

@@ -47,6 +47,12 @@ impl Layout {
         (Self { operation, timestamp: timestamp.cloned() }, has_operation)
     }
 
+    /// The same layout, in a file of all tables' changes: whatever is set, its records begin with an operation (DMS S3
+    /// target, "Capturing data changes (CDC) including transaction order on the S3 target").
+    pub fn with_operation(self) -> Self {
+        Self { operation: OperationField::Always, ..self }
+    }
+
     /// How many fields stand before those of the table, if the operation does.
     pub fn leading(&self, has_operation: bool) -> usize {
         usize::from(has_operation) + usize::from(self.timestamp.is_some())

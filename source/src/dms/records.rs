@@ -17,7 +17,7 @@ pub use rows::{OldKeys, Operation, Rows};
 
 use super::cut::{Cutter, Fields};
 use super::former::Former;
-use super::layout::{self, Layout, Misfit, Places};
+use super::layout::{Layout, Misfit, Places};
 use super::names::FileKind;
 use super::settings::S3Settings;
 use super::shape::Shape;
@@ -131,6 +131,8 @@ impl<R: Read> RecordReader<R> {
     /// Reads a file of all tables' changes, and of these the records of `table`.
     pub fn of_all_tables(mut self, table: &TableName) -> Self {
         self.filter = Some(TableFilter::new(table.clone()));
+        self.layout = self.layout.with_operation();
+        self.places = self.layout.all_places(&self.shape);
         self
     }
 
@@ -207,7 +209,8 @@ impl<R: Read> RecordReader<R> {
             let first_record = records.first().copied().unwrap_or(self.records + 1 - operations.len() as u64);
             let rows = self.batch(operations, first_record)?;
             let rows = Rows { records: self.filter.is_some().then_some(records), ..rows };
-            let rows = if bad.is_empty() { rows } else { rows.without(&bad).map_err(inner(first_record))? };
+            let rows =
+                if bad.is_empty() { rows } else { rows.without(&bad).map_err(RecordError::inner(first_record))? };
             if !rows.operations.is_empty() {
                 return Ok(Some(rows));
             }
@@ -277,13 +280,19 @@ impl<R: Read> RecordReader<R> {
         if self.fields.count != self.places.width || !self.layout.is_told() {
             self.find_places()?;
         }
+        if self.records == 1 && self.header == Header::None && self.is_header() {
+            let reason = "it has the names of the columns; if the endpoint sets AddColumnName, s3_settings must say so";
+            return Err(RecordError::bad(self.records, reason.to_owned()));
+        }
         let operation = self.operation()?;
         let null_value = self.null_value.as_deref();
         if let (Some(field), Some(values)) = (self.places.timestamp, &mut self.commit_times) {
             let span = self.fields.spans[field];
             let text = self.cutter.text(span, &mut self.scratch.0);
             let pushed = values.push(Field { text, quoted: span.quoted(), operation, null_value }, &mut self.scratch.1);
-            pushed.map_err(|refusal| refused(self.records, self.places.name(field), values, refusal, text))?;
+            pushed.map_err(|refusal| {
+                RecordError::refused(self.records, self.places.name(field), values, refusal, text)
+            })?;
         }
         for (column, (values, field)) in self.values.iter_mut().zip(&self.places.columns).enumerate() {
             let Some(field) = *field else {
@@ -300,13 +309,15 @@ impl<R: Read> RecordReader<R> {
                 values.push_nothing();
                 continue;
             }
+            // a delete may carry its key alone, and carries that
+            let operation = if self.former.has_in_key(column) { Operation::Update } else { operation };
             let pushed = match untold {
                 true => Err(Refusal::Untold),
                 false => values.push(Field { text, quoted: span.quoted(), operation, null_value }, &mut self.scratch.1),
             };
             pushed.map_err(|refusal| {
                 let name = self.shape.schema.columns[column].name.clone();
-                refused(self.records, Some(name), values, refusal, text)
+                RecordError::refused(self.records, Some(name), values, refusal, text)
             })?;
         }
         if operation == Operation::Update && !self.places.before.is_empty() {
@@ -324,6 +335,15 @@ impl<R: Read> RecordReader<R> {
         Ok(operation)
     }
 
+    /// True if the record at hand names columns, as the first one does that AddColumnName adds.
+    fn is_header(&mut self) -> bool {
+        let columns = self.shape.schema.columns.iter().zip(&self.places.columns);
+        let mut fields = columns.filter_map(|(column, field)| Some((column, self.fields.spans[(*field)?])));
+        // a table of one column may hold the word
+        self.places.width > 1
+            && fields.all(|(column, span)| self.cutter.text(span, &mut self.scratch.0) == column.name.as_bytes())
+    }
+
     /// The error for a key with a zero date.
     fn zero_key(&mut self) -> RecordError {
         let zero = |column: &&usize| self.values[**column].zero_dates() > 0;
@@ -333,15 +353,16 @@ impl<R: Read> RecordReader<R> {
         let field = self.places.columns[column];
         let text = field.map(|field| self.cutter.text(self.fields.spans[field], &mut self.scratch.0));
         let name = self.shape.schema.columns[column].name.clone();
-        refused(self.records, Some(name), &self.values[column], Refusal::ZeroKey, text.unwrap_or_default())
+        RecordError::refused(self.records, Some(name), &self.values[column], Refusal::ZeroKey, text.unwrap_or_default())
     }
 
     /// Takes in the key that the row had before the update, if it had another one.
     fn take_former_key(&mut self, row: usize) -> Result<(), RecordError> {
         // if any of them has a value, they are filled, and one without is NULL or the empty text
-        for &(field, _) in &self.places.before {
+        for &(field, column) in &self.places.before {
             let text = self.cutter.text(self.fields.spans[field], &mut self.scratch.0);
             let is_told = match &self.null_value {
+                Some(_) if text.is_empty() => self.values[column].may_be_empty(),
                 Some(null_value) => text != null_value,
                 None => !text.is_empty(),
             };
@@ -360,7 +381,9 @@ impl<R: Read> RecordReader<R> {
             let text = self.cutter.text(span, &mut self.scratch.0);
             let (operation, null_value) = (Operation::Update, self.null_value.as_deref());
             let pushed = values.push(Field { text, quoted: span.quoted(), operation, null_value }, &mut self.scratch.1);
-            pushed.map_err(|refusal| refused(self.records, self.places.name(field), values, refusal, text))?;
+            pushed.map_err(|refusal| {
+                RecordError::refused(self.records, self.places.name(field), values, refusal, text)
+            })?;
         }
         Ok(())
     }
@@ -428,30 +451,13 @@ impl<R: Read> RecordReader<R> {
     fn wrong_count(&self) -> RecordError {
         let all = if self.header == Header::Read { None } else { Some(self.layout.all_places(&self.shape)) };
         let places = all.as_ref().unwrap_or(&self.places);
-        let (record, count, expected) = (self.records, self.fields.count, places.width);
-        // the commonest of mistakes in a job's first run
-        let hint = match (self.kind, places.has_operation) {
-            (FileKind::Load, true) if count + 1 == expected => {
-                "; does the endpoint set IncludeOpForFullLoad? Without it a LOAD file has no Op"
-            }
-            (FileKind::Load, false) if count == expected + 1 => {
-                "; if the endpoint sets IncludeOpForFullLoad, a LOAD file begins with an Op, and s3_settings must say so"
-            }
-            _ if count > expected => layout::REMEDY,
-            _ if count > 1 => layout::REMEDY_FOR_FEWER,
-            _ => "",
-        };
-        if count > expected {
-            return RecordError::bad(record, format!("it has {count} fields and {expected} are expected{hint}"));
-        }
-        let reason = format!("is missing: the record has {count} of {expected} fields{hint}");
-        RecordError::Bad { record, column: places.name(count), value: None, reason }
+        RecordError::of_width(self.records, self.fields.count, self.kind, places)
     }
 
     fn batch(&mut self, operations: Vec<Operation>, first_record: u64) -> Result<Rows, RecordError> {
         let (mut arrays, mut zero_dates) =
             (Vec::with_capacity(self.values.len()), Vec::with_capacity(self.values.len()));
-        let inner = |error: ArrowError| inner(first_record)(error);
+        let inner = |error: ArrowError| RecordError::inner(first_record)(error);
         self.zero_keys = 0;
         for values in &mut self.values {
             let (array, zeros) = values.finish().map_err(inner)?;
@@ -479,15 +485,6 @@ impl<R: Read> RecordReader<R> {
             sequences,
         })
     }
-}
-
-fn inner(record: u64) -> impl Fn(ArrowError) -> RecordError {
-    move |error| RecordError::bad(record, error.to_string())
-}
-
-fn refused(record: u64, column: Option<String>, values: &ColumnValues, refusal: Refusal, text: &[u8]) -> RecordError {
-    let value = (refusal != Refusal::Missing).then(|| shown(text));
-    RecordError::Bad { record, column, value, reason: values.reason(refusal) }
 }
 
 #[cfg(test)]

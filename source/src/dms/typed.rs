@@ -278,13 +278,12 @@ impl TypedReader {
     ) -> Result<(ArrayRef, u64), RecordError> {
         let (into, in_key) = (self.shape.values(column, self.datetime), self.key.contains(&column));
         let column = &self.shape.schema.columns[column];
-        let read = converted(into, self.datetime, values, operations);
+        // a delete may carry its key alone, and carries that
+        let of_key = in_key.then(|| vec![Operation::Update; operations.len()]);
+        let read = converted(into, self.datetime, values, of_key.as_deref().unwrap_or(operations));
         let (read, zeros) = read.map_err(|mismatch| refused(mismatch, column, values, &record))?;
         if in_key && zeros > 0 {
-            let is_zero = |row: &usize| {
-                let may_be_null = column.nullable || operations[*row] == Operation::Delete;
-                read.is_null(*row) && (values.is_valid(*row) || !may_be_null)
-            };
+            let is_zero = |row: &usize| read.is_null(*row) && (values.is_valid(*row) || !column.nullable);
             let row = (0..read.len()).find(is_zero).unwrap_or_default();
             let (value, reason) = (None, Refusal::ZeroKey.reason(&column.sql_type));
             return Err(refused(Mismatch::Value { row, value, reason }, column, values, record));

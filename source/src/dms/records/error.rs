@@ -2,7 +2,12 @@
 
 use std::fmt;
 
+use arrow::error::ArrowError;
+
 use crate::dms::cut::Stop;
+use crate::dms::layout::{self, Places};
+use crate::dms::names::FileKind;
+use crate::dms::values::{ColumnValues, Refusal, shown};
 
 /// Why a file cannot be read on. The file itself is named by whoever opened it.
 #[derive(Debug)]
@@ -81,6 +86,44 @@ impl std::error::Error for RecordError {
 impl RecordError {
     pub(crate) fn bad(record: u64, reason: String) -> Self {
         Self::Bad { record, column: None, value: None, reason }
+    }
+
+    pub(super) fn inner(record: u64) -> impl Fn(ArrowError) -> Self {
+        move |error| Self::bad(record, error.to_string())
+    }
+
+    /// A `text` that is no value of its column.
+    pub(super) fn refused(
+        record: u64,
+        column: Option<String>,
+        values: &ColumnValues,
+        refusal: Refusal,
+        text: &[u8],
+    ) -> Self {
+        let value = (refusal != Refusal::Missing).then(|| shown(text));
+        Self::Bad { record, column, value, reason: values.reason(refusal) }
+    }
+
+    /// Of a record of `count` fields that does not have those that `places` tells of.
+    pub(super) fn of_width(record: u64, count: usize, kind: FileKind, places: &Places) -> Self {
+        let expected = places.width;
+        // the commonest of mistakes in a job's first run
+        let hint = match (kind, places.has_operation) {
+            (FileKind::Load, true) if count + 1 == expected => {
+                "; does the endpoint set IncludeOpForFullLoad? Without it a LOAD file has no Op"
+            }
+            (FileKind::Load, false) if count == expected + 1 => {
+                "; if the endpoint sets IncludeOpForFullLoad, a LOAD file begins with an Op, and s3_settings must say so"
+            }
+            _ if count > expected => layout::REMEDY,
+            _ if count > 1 => layout::REMEDY_FOR_FEWER,
+            _ => "",
+        };
+        if count > expected {
+            return Self::bad(record, format!("it has {count} fields and {expected} are expected{hint}"));
+        }
+        let reason = format!("is missing: the record has {count} of {expected} fields{hint}");
+        Self::Bad { record, column: places.name(count), value: None, reason }
     }
 
     /// `name` gives the name of a field, counted from 0.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dms::cut::Stop;
+use crate::dms::layout;
 use crate::dms::names::decompress;
 use crate::dms::settings::{RowDelimiter, WrittenChanges};
 use crate::schema::TableSchema;
@@ -170,6 +171,37 @@ fn an_empty_field_is_null_where_that_can_be() {
     check("a INT!", "I,\n", &["record 1: column a has no value and is INT NOT NULL"]);
     check("a INT!; b TEXT!; c TEXT; d DECIMAL(4,2)!", "D,,,,\n", &["D - '' - -"]);
     check("a INT; b TEXT; c TEXT!", "I,\"\",\"\",\"\"\n", &["I - '' ''"]);
+}
+
+#[test]
+fn a_delete_has_its_key() {
+    let read_with_key = |table: &str, file: &'static str| {
+        let reader = RecordReader::new(
+            file.as_bytes(),
+            &S3Settings::default(),
+            FileKind::Changes,
+            columns(table),
+            DatetimeAs::TimestampNtz,
+        );
+        reader.with_key(&[0], DatetimeAs::TimestampNtz).next(10).map(|rows| rows.map(|rows| tell(&rows)))
+    };
+    assert_eq!(read_with_key("a INT!; b INT!", "D,1,\n").unwrap().unwrap(), "D 1 -");
+    let error = read_with_key("a INT!; b INT!", "D,,\n").unwrap_err().to_string();
+    assert_eq!(error, "record 1: column a has no value and is INT NOT NULL");
+    assert_eq!(read_with_key("a INT; b INT!", "D,,\n").unwrap().unwrap(), "D - -");
+    for time in ["TIME", "YEAR", "DATE"] {
+        let error = read_with_key(&format!("a {time}!; b INT!"), "I,,5\n").unwrap_err().to_string();
+        assert!(error.starts_with("record 1: column a"), "{error}");
+    }
+}
+
+#[test]
+fn a_header_that_the_settings_do_not_tell_of_is_no_row() {
+    let header =
+        "record 1: it has the names of the columns; if the endpoint sets AddColumnName, s3_settings must say so";
+    check_load(&S3Settings::default(), "k TEXT!; v TEXT", "k,v\na,1\n", &[header]);
+    check_load(&S3Settings::default(), "k TEXT!; v TEXT", "a,1\nk,v\n", &["I 'a' '1'", "I 'k' 'v'"]);
+    check_load(&S3Settings::default(), "word TEXT!", "word\n", &["I 'word'"]);
 }
 
 #[test]

@@ -136,7 +136,8 @@ impl ColumnValues {
         }
         if !field.text.is_empty() {
             let text = if self.padded { without_spaces(field.text) } else { field.text };
-            if self.guessed && self.family == Family::Number && !number::is_plain(text) {
+            let is_float = matches!(self.store, Store::Float(_) | Store::Double(_));
+            if self.guessed && self.family == Family::Number && !is_float && !number::is_plain(text) {
                 return Err(Refusal::Guess);
             }
             return self.store.push(text, scratch, &mut self.zero_dates);
@@ -149,6 +150,11 @@ impl ColumnValues {
         }
     }
 
+    /// Whether an empty field may be a value.
+    pub fn may_be_empty(&self) -> bool {
+        self.family == Family::Text
+    }
+
     /// Appends a NULL that is known to be one, if the column can have it.
     pub fn push_missing(&mut self, operation: Operation) -> Result<(), Refusal> {
         self.missing(operation)
@@ -158,8 +164,7 @@ impl ColumnValues {
         if !self.nullable && operation != Operation::Delete {
             match self.family {
                 Family::Number | Family::Text => return Err(Refusal::Missing),
-                Family::Moment if matches!(self.store, Store::Date(_) | Store::Datetime(..)) => self.zero_dates += 1,
-                Family::Moment => {}
+                Family::Moment => self.zero_dates += 1,
             }
         }
         self.push_nothing();
