@@ -153,7 +153,9 @@ fn others(look: &Look) -> Vec<Finding> {
                 .found(format!("there are change files that are older than the full load: {counts}"))
                 .so("a load leaves them out, since it has what they say or something newer")
                 .mend(
-                    "nothing, if the tables were reloaded in the task; an emptied folder before a reload avoids them",
+                    "nothing, if the tables were reloaded in the task; an emptied folder before a reload avoids them. If the \
+                     LOAD files were mended or copied since, run with --reload TABLE --changes-from and the stamp of the \
+                     first change file",
                 ),
         );
     }

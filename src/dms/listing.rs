@@ -69,6 +69,9 @@ impl RawFile {
     }
 }
 
+/// In seconds.
+pub const DAY: u64 = 24 * 60 * 60;
+
 /// The raw files of one table, each kind in its own order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
@@ -128,6 +131,17 @@ impl Listing {
     /// The largest LastModified of all files.
     pub fn newest(&self) -> i64 {
         self.loads.iter().chain(&self.changes).map(|file| file.modified).max().unwrap_or_default()
+    }
+
+    /// How many change files behind the one at `older` there are in the day up to `upto`; 0 where not all are listed.
+    pub fn in_day_before(&self, upto: Stamp, older: Option<Stamp>) -> i64 {
+        let from = upto.before(DAY);
+        if self.from.is_some_and(|first| Some(first) > from) || !self.undated.is_empty() {
+            return 0;
+        }
+        let stamps = self.changes.iter().filter_map(|file| file.kind.stamp());
+        let count = stamps.filter(|stamp| Some(*stamp) > from.max(older) && *stamp <= upto).count();
+        i64::try_from(count).unwrap_or(i64::MAX)
     }
 
     /// What tells one writing of a change file from another, as a number; 0 is unknown. A copy on a local path keeps the

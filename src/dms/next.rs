@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use lakemerge_source::dms::names::DataFormat;
 use lakemerge_source::position::Stamp;
 
-use super::listing::{Listing, RawFile};
+use super::listing::{DAY, Listing, RawFile};
 use crate::error::{Error, Result};
 use crate::lake::position::{LoadedFile, Position};
 
@@ -179,11 +179,30 @@ pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Re
     Ok(Next::Nothing)
 }
 
+/// Where the load of the files of `listing` leads, of which change files up to `after` are older.
+pub fn loaded(listing: &Listing, after: Option<Stamp>, complete: bool) -> Position {
+    let position = Position { older: after, ..Position::default() };
+    Position { load_complete: complete, ..passed(position, after, listing) }
+}
+
+/// Where the change files up to `upto` lead, as far as their names tell.
+pub fn passed(before: Position, upto: Option<Stamp>, listing: &Listing) -> Position {
+    Position {
+        // without changes a load may follow
+        load_complete: upto.is_some(),
+        changes: upto,
+        listed: listing.newest().max(before.listed),
+        last: upto.map_or(0, |upto| listing.trace_at(upto)),
+        day: upto.map_or(0, |upto| listing.in_day_before(upto, before.older)),
+        ..before
+    }
+}
+
 const STILL_LOADING: &str = "the full load is still being written, and a reload now would take a part of it; wait, or add \
                              --load-complete TABLE";
 
 fn first_load(listing: &Listing, complete: bool, gone: Option<String>, wishes: &Wishes) -> Result<Next> {
-    let after = left_out(listing, wishes.changes_from).filter_map(stamp).max();
+    let after = left_out(listing, wishes.changes_from).into_iter().filter_map(stamp).max();
     dated(listing, after)?;
     Ok(Next::Load { files: listing.loads.clone(), complete, after, gone })
 }
@@ -275,11 +294,13 @@ pub fn older_than_the_load(listing: &Listing) -> impl Iterator<Item = &RawFile> 
     })
 }
 
-/// The change files that a load leaves out: those that are [older](older_than_the_load), or before what the user says.
-pub fn left_out(listing: &Listing, changes_from: Option<Stamp>) -> impl Iterator<Item = &RawFile> {
-    let older: BTreeSet<_> = older_than_the_load(listing).map(|file| file.kind).collect();
-    let is_before = move |file: &RawFile| changes_from.is_some() && stamp(file) < changes_from;
-    listing.changes.iter().filter(move |file| older.contains(&file.kind) || is_before(file))
+/// The change files that a load leaves out: those before what the user says, or else those that are
+/// [older](older_than_the_load), which a LOAD file that was written again by hand makes of all.
+pub fn left_out(listing: &Listing, changes_from: Option<Stamp>) -> Vec<&RawFile> {
+    match changes_from {
+        Some(from) => listing.changes.iter().filter(|file| stamp(file) < Some(from)).collect(),
+        None => older_than_the_load(listing).collect(),
+    }
 }
 
 fn changed_load(listing: &Listing, reached: &Reached) -> Result<Option<Next>> {
@@ -307,7 +328,7 @@ fn new_loads(listing: &Listing, read: &[LoadedFile]) -> Vec<RawFile> {
 
 /// The files of the next batch.
 fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> Result<Vec<RawFile>> {
-    let wanted = listing.changes.iter().filter(|file| wishes.wants(file));
+    let wanted = listing.changes.iter().filter(|file| stamp(file) > position.older && wishes.wants(file));
     let (before, after): (Vec<_>, Vec<_>) = wanted.cloned().partition(|file| stamp(file) <= position.changes);
     // Where files may be copies, a new one is not late unless a person says so.
     let times_count = !listing.times_mean_nothing || wishes.include_late;
@@ -319,6 +340,21 @@ fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> R
         |file: &RawFile| stamp(file) == position.changes && position.last != 0 && listing.trace(file) != position.last;
     let is_again = |file: &RawFile| wishes.again.contains(&file.shown);
     let late: Vec<_> = before.into_iter().filter(|file| is_late(file) || is_other(file) || is_again(file)).collect();
+    let day = position.changes.filter(|_| times_count && position.day > 0);
+    let day = day.filter(|last| {
+        listing.in_day_before(*last, position.older) > position.day + i64::try_from(late.len()).unwrap_or(i64::MAX)
+    });
+    if let Some(last) = day {
+        if wishes.include_late {
+            let first = late.first().and_then(stamp);
+            return merged_again(listing, last.before(DAY).min(first.or(Some(last))), position, wishes);
+        }
+        return Err(Error::definite(format!(
+            "in the day up to {last} there are change files that were not there when it was merged, although their times are \
+             older (a bucket that is replicated shows them so); --include-late merges the files of that day once more, in \
+             one commit"
+        )));
+    }
     if late.is_empty() {
         dated(listing, position.changes)?;
         return Ok(first_batch(after, wishes.batch_bytes));
@@ -349,8 +385,15 @@ pub fn following(listing: &Listing, upto: Stamp, wishes: &Wishes, bytes: u64) ->
 /// in their time, whatever of them the table holds already. One commit has all of them, so that no reader sees how the
 /// table was in between, and because afterwards nothing tells a late file from one that was merged in its time.
 fn merged_again(listing: &Listing, from: Option<Stamp>, position: &Position, wishes: &Wishes) -> Result<Vec<RawFile>> {
-    let older: BTreeSet<_> = older_than_the_load(listing).map(stamp).collect();
-    let again = |file: &&RawFile| (from..=position.changes).contains(&stamp(file)) && !older.contains(&stamp(file));
+    let older: BTreeSet<_> = match position.older {
+        None => older_than_the_load(listing).map(stamp).collect(),
+        // the load has said which ones these are
+        Some(_) => BTreeSet::new(),
+    };
+    let again = |file: &&RawFile| {
+        let is_merged = (from..=position.changes).contains(&stamp(file)) && stamp(file) > position.older;
+        is_merged && !older.contains(&stamp(file))
+    };
     let files: Vec<_> = listing.changes.iter().filter(again).cloned().collect();
     if let Some(first) =
         files.first().filter(|file| wishes.expired_before.is_some_and(|before| stamp(file) < Some(before)))
@@ -371,6 +414,7 @@ pub fn late_or_copied<'a>(listing: &'a Listing, position: &'a Position) -> impl 
         listing.times_mean_nothing
             && position.listed > 0
             && file.modified > position.listed
+            && stamp(file) > position.older
             && stamp(file) <= position.changes
     };
     listing.changes.iter().filter(is_doubtful)

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 
 /// Every commit of ours holds its own version under this id: what shows that a later commit was somebody else's.
 pub const VERSION: &str = "lakemerge/version";
-/// Counts reloads; positions of an earlier generation mean nothing.
+/// Counts reloads, for people who look for what a table has gone through.
 const GENERATION: &str = "lakemerge/generation";
 /// 1 when the full load is complete.
 const LOADED: &str = "lakemerge/dms/loaded";
@@ -28,13 +28,23 @@ const LISTED: &str = "lakemerge/dms/listed";
 /// [`Listing::trace`]: crate::dms::listing::Listing::trace
 const LAST: &str = "lakemerge/dms/last";
 
+/// [`Stamp`] of the last change file that is older than the full load; 0 where there is none, as in tables of earlier
+/// versions.
+const OLDER: &str = "lakemerge/dms/older";
+
+/// How many change files there were in the day up to [`CHANGES`] ([`Listing::in_day_before`]); 0 where it is unknown, as in
+/// tables of earlier versions.
+///
+/// [`Listing::in_day_before`]: crate::dms::listing::Listing::in_day_before
+const DAY: &str = "lakemerge/dms/day";
+
 /// [`Progress::mark`] of the changes merged; 0 where nothing tells it, as in tables of earlier versions.
 ///
 /// [`Progress::mark`]: crate::dms::progress::Progress::mark
 const MARK: &str = "lakemerge/dms/mark";
 
 /// The ids of a complete position, all of which stand in every commit.
-pub const IDS: [&str; 7] = [VERSION, GENERATION, LOADED, CHANGES, LISTED, LAST, MARK];
+pub const IDS: [&str; 9] = [VERSION, GENERATION, LOADED, CHANGES, LISTED, LAST, OLDER, DAY, MARK];
 
 /// How far a table has come in the order of its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +54,9 @@ pub struct Position {
     pub changes: Option<Stamp>,
     pub listed: i64,
     pub last: i64,
+    /// Change files up to this one are older than the full load, and never merged.
+    pub older: Option<Stamp>,
+    pub day: i64,
     pub mark: i64,
 }
 
@@ -54,9 +67,11 @@ impl Position {
             (VERSION, i64::try_from(version).unwrap_or(i64::MAX)),
             (GENERATION, self.generation),
             (LOADED, i64::from(self.load_complete)),
-            (CHANGES, self.changes.map_or(0, |stamp| stamp.as_i64())),
+            (CHANGES, self.changes.map_or(0, Stamp::as_i64)),
             (LISTED, self.listed),
             (LAST, self.last),
+            (OLDER, self.older.map_or(0, Stamp::as_i64)),
+            (DAY, self.day),
             (MARK, self.mark),
         ];
         values.into_iter().map(|(id, value)| Transaction::new(id, value)).collect()
@@ -71,6 +86,8 @@ impl Position {
             changes: if changes == 0 { None } else { Some(Stamp::from_i64(changes)?) },
             listed: *values.get(LISTED)?,
             last: values.get(LAST).copied().unwrap_or_default(),
+            older: values.get(OLDER).filter(|older| **older != 0).and_then(|older| Stamp::from_i64(*older)),
+            day: values.get(DAY).copied().unwrap_or_default(),
             mark: values.get(MARK).copied().unwrap_or_default(),
         })
     }
@@ -90,7 +107,7 @@ pub struct LoadedFile {
 /// What the table's configuration holds of ours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
-    /// `dms` or `mysql`.
+    /// `dms` or `mysql`; `quarantine` for the records set apart of them.
     pub source: String,
     pub key: Vec<String>,
     /// True if the source itself keeps the key unique.
@@ -127,8 +144,9 @@ mod tests {
     #[test]
     fn a_position_is_read_back_as_it_was_written() {
         for changes in [None, Some("20240809-192717787".parse().unwrap())] {
-            let position =
-                Position { generation: 3, load_complete: true, changes, listed: 1_700_000_000_000, last: 17, mark: 20 };
+            let listed = 1_700_000_000_000;
+            let (last, older, day, mark) = (17, changes, 18, 20);
+            let position = Position { generation: 3, load_complete: true, changes, listed, last, older, day, mark };
             let values: HashMap<_, _> =
                 position.transactions(7).into_iter().map(|txn| (txn.app_id, txn.version)).collect();
             assert_eq!(values[VERSION], 7);

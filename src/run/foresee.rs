@@ -87,9 +87,7 @@ impl TableRun<'_> {
                         self.note_emptying(gone, old);
                     }
                     let (step, reached) = self.foresee_load(&files, old, plan, depth).await?;
-                    let last = after.map_or(0, |after| listing.trace_at(after));
-                    let (changes, listed) = (after, listing.newest());
-                    let position = Position { load_complete: complete, changes, listed, last, ..reached.position };
+                    let position = next::loaded(&listing, after, complete);
                     ahead = Some(Ahead { position, ..reached });
                     self.note_older(&listing, before);
                     step
@@ -191,6 +189,7 @@ impl TableRun<'_> {
                     self.note_emptying(&gone, &opened);
                 }
                 ahead.load.clear();
+                ahead.position = Position::default();
                 self.foresee_changes(StepKind::Empty, &files, upto, listing, ahead, depth).await
             }
             Next::Compare { files } => {
@@ -240,14 +239,7 @@ impl TableRun<'_> {
             step.contents = Some(contents.with_bad(&reading));
         }
         self.wishes.again.clear();
-        ahead.position = Position {
-            // after a TRUNCATE a load may follow, as long as there are no changes
-            load_complete: upto.is_some(),
-            changes: upto,
-            listed: listing.newest(),
-            last: upto.map_or(0, |upto| listing.trace_at(upto)),
-            ..ahead.position
-        };
+        ahead.position = next::passed(ahead.position, upto, listing);
         Ok(step)
     }
 

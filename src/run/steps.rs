@@ -87,9 +87,7 @@ impl TableRun<'_> {
             load: loaded.read.files,
         };
         let generation = old.as_ref().map_or(0, |old| old.ours.position.generation + 1);
-        let last = after.map_or(0, |after| listing.trace_at(after));
-        let position =
-            Position { generation, load_complete: complete, changes: after, listed: listing.newest(), last, mark: 0 };
+        let position = Position { generation, ..next::loaded(listing, after, complete) };
         let mut actions: Vec<_> = loaded.files.into_iter().map(Action::Add).collect();
         let metadata = create::metadata(&layout.schema, &layout.partition_by, &facts)?;
         let facts_of_run = json!({ "step": "load", "load_files": load_files, "rows": counts.inserted });
@@ -174,14 +172,8 @@ impl TableRun<'_> {
             files.extend(more);
             upto = reached;
         };
-        let position = Position {
-            load_complete: true,
-            changes: Some(upto),
-            listed: listing.newest().max(before.listed),
-            last: listing.trace_at(upto),
-            mark: before.mark.max(read.progress.mark),
-            ..before
-        };
+        let mark = before.mark.max(read.progress.mark);
+        let position = Position { mark, ..next::passed(before, Some(upto), listing) };
         let bad = reading.bad();
         self.quarantine(Some(&shown(&files)), &bad).await?;
         let outcome = self.commit(opened, position, merged, None).await?;
@@ -212,15 +204,9 @@ impl TableRun<'_> {
         let read = incoming.read();
         merged.actions.extend(opened.table.files.iter().map(|file| Action::Remove(file.remove_action(true))));
         merged.counts.files_removed = opened.table.files.len() as u64;
-        let position = Position {
-            generation: opened.ours.position.generation + 1,
-            // a load may follow, as long as there are no changes
-            load_complete: upto.is_some(),
-            changes: upto,
-            listed: listing.newest(),
-            last: upto.map_or(0, |upto| listing.trace_at(upto)),
-            mark: read.progress.mark,
-        };
+        let generation = opened.ours.position.generation + 1;
+        let emptied = Position { generation, mark: read.progress.mark, ..Position::default() };
+        let position = next::passed(emptied, upto, listing);
         let facts = Facts { load: vec![], ..opened.ours.facts.clone() };
         let bad = reading.bad();
         self.quarantine(None, &bad).await?;

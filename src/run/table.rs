@@ -225,9 +225,21 @@ impl<'a> TableRun<'a> {
                 .notes
                 .push(format!("of the full load are missing: {}; their rows are not loaded", gaps.join(", ")));
         }
-        let older = next::left_out(listing, self.wishes.changes_from).count();
-        if older > 0 {
-            self.report.notes.push(format!("{older} change files are older than the full load and are left out"));
+        let older = next::left_out(listing, self.wishes.changes_from);
+        if let (Some(first), Some(last)) = (older.first(), older.last()) {
+            let files = match first == last {
+                true => format!("the change file {} is", first.name),
+                false => format!("{} change files, {} to {}, are", older.len(), first.name, last.name),
+            };
+            let name = &self.name;
+            let mut note = format!("{files} older than the full load and left out");
+            if let (None, Some(stamp)) = (self.wishes.changes_from, first.kind.stamp()) {
+                note += &format!(
+                    "; if it is not the task that wrote the LOAD files last, but somebody who mended or copied them, run \
+                     with --reload {name} --changes-from {stamp}"
+                );
+            }
+            self.report.notes.push(note);
         }
         let again = listing.changes.iter().filter(|file| file.kind.stamp() <= before).count();
         if listing.times_mean_nothing && self.wishes.changes_from.is_none() && before.is_some() && again > 0 {

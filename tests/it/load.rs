@@ -249,7 +249,7 @@ fn of_a_reload_on_a_local_path_the_user_says_where_its_changes_begin() {
     assert!(report["notes"].to_string().contains("--reload shop.rows --changes-from"), "{report:#}");
     let asked = ["--reload", "shop.rows", "--changes-from", &stamp(1)];
     let report = site.run_exits(0, &asked).1.table(&table);
-    assert!(report["notes"].to_string().contains("1 change files are older than the full load"), "{report:#}");
+    assert!(report["notes"].to_string().contains("is older than the full load and left out"), "{report:#}");
     assert_same(&site.rows(&table), &[row(["1", "as the task loaded it again"])], "without the older file");
     site.changes(&table, &stamp(1), &[update(["1", "behind the load"])]);
     site.run();

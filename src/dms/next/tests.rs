@@ -76,6 +76,22 @@ fn a_late_file_stops_unless_it_is_asked_for() {
 }
 
 #[test]
+fn a_file_that_was_not_there_is_late_whatever_its_time() {
+    let files = [(LOAD, 1), (A, 2), (B, 3)];
+    let of_one = Position { day: 1, ..at(Some(B), 3) };
+    let error = check(&files, of_one, &wishes()).unwrap_err().to_string();
+    assert!(error.contains("--include-late"), "{error}");
+    let include = Wishes { include_late: true, ..wishes() };
+    assert_eq!(check(&files, of_one, &include).unwrap(), [A, B]);
+    let merged = passed(of_one, stamp(&file(B, 0)), &listing(&files));
+    assert!(check(&files, merged, &wishes()).unwrap().is_empty());
+    // one that is gone is not one that came
+    assert!(check(&[(LOAD, 1), (B, 3)], merged, &wishes()).unwrap().is_empty());
+    let older = Position { older: stamp(&file(A, 0)), ..of_one };
+    assert!(check(&files, older, &wishes()).unwrap().is_empty());
+}
+
+#[test]
 fn a_file_of_the_quarantine_is_merged_again_with_what_came_after_it() {
     let files = [(LOAD, 1), (A, 2), (B, 3)];
     let again = |name: &str| Wishes { include_late: true, again: [file(name, 0).shown].into(), ..wishes() };
@@ -106,6 +122,15 @@ fn a_file_that_was_merged_and_is_gone_stops_the_table() {
 }
 
 #[test]
+fn changes_that_a_load_left_out_are_not_late_whenever_they_are_copied() {
+    let files = [(LOAD, 1), (A, 9), (B, 3)];
+    let position = Position { older: stamp(&file(A, 0)), ..at(Some(B), 3) };
+    assert!(check(&files, position, &wishes()).unwrap().is_empty());
+    let include = Wishes { include_late: true, ..wishes() };
+    assert!(check(&files, position, &include).unwrap().is_empty());
+}
+
+#[test]
 fn changes_that_are_older_than_the_load_are_left_out_where_times_tell() {
     let written = stamp(&file(A, 0)).unwrap().as_unix_millis();
     let after = |files: &[(&str, i64)]| match next(&listing(files), None, &wishes()).unwrap() {
@@ -114,6 +139,9 @@ fn changes_that_are_older_than_the_load_are_left_out_where_times_tell() {
     };
     assert_eq!(after(&[(LOAD, written + 5000), (A, written + 100)]).as_deref(), Some("20240101-000000001"));
     assert_eq!(after(&[(LOAD, written - 5000), (A, written + 100)]), None);
+    let since_a = Wishes { changes_from: stamp(&file(A, 0)), ..wishes() };
+    let left = next(&listing(&[(LOAD, written + 5000), (A, written + 100)]), None, &since_a).unwrap();
+    assert!(matches!(left, Next::Load { after: None, .. }), "{left:?}");
     // a copy, made years later, of the changes first
     let copied = written + 1_000_000_000;
     assert_eq!(after(&[(LOAD, copied + 1), (A, copied)]), None);
