@@ -4,6 +4,7 @@
     readers.py find    URI COLUMNS COLUMN VALUE   the same, of the rows where COLUMN = VALUE (the engines may skip files)
     readers.py compact URI                    rewrites small files into larger ones, as another writer would: {"version": 7}
     readers.py compact-with-filters URI       the same, with Bloom filters on all columns
+    readers.py describe URI [NAME]            gives the table that name, description, comment and other properties; what it then has
     readers.py delete  URI CONDITION          a foreign DELETE: {"version": 7}
     readers.py restore URI VERSION            RESTORE to a version: {"version": 7}
 
@@ -129,6 +130,25 @@ def read_duckdb(uri, columns, condition):
     return connection.execute(f"SELECT {names} FROM delta_scan($uri) {condition}", {"uri": uri}).to_arrow_table()
 
 
+def describe(table, uri, name=None):
+    if name is not None:
+        table.alter.set_table_name(name)
+        table.alter.set_table_description(name)
+        table.alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 30 days"})
+        for field in table.schema().fields:
+            table.alter.set_column_metadata(field.name, {"comment": name})
+    table = open_table(uri)
+    found = table.metadata()
+    ours = ("lakemerge.", "delta.dataSkippingStatsColumns")
+    return {
+        "id": str(found.id),
+        "name": found.name,
+        "description": found.description,
+        "properties": {key: value for key, value in found.configuration.items() if not key.startswith(ours)},
+        "comments": {field.name: field.metadata.get("comment") for field in table.schema().fields},
+    }
+
+
 def main(command, uri, *rest):
     if command in ("rows", "find"):
         columns = json.loads(rest[0])
@@ -152,6 +172,8 @@ def main(command, uri, *rest):
         filters = deltalake.BloomFilterProperties(set_bloom_filter_enabled=True)
         columns = deltalake.ColumnProperties(bloom_filter_properties=filters)
         table.optimize.compact(writer_properties=deltalake.WriterProperties(default_column_properties=columns))
+    elif command == "describe":
+        return describe(table, uri, *rest)
     elif command == "delete":
         table.delete(rest[0])
     elif command == "restore":

@@ -1,11 +1,12 @@
 //! The metadata and protocol of a new table, and of one whose definition changes.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use buoyant_kernel::table_features::TableFeature;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake::kernel::{Action, Metadata, MetadataExt, Protocol, StructType, new_metadata};
+use deltalake::kernel::{Action, Metadata, MetadataExt, Protocol, StructField, StructType, new_metadata};
 use serde_json::json;
 
 use super::position::Facts;
@@ -18,6 +19,8 @@ const STATISTICS_COLUMNS: usize = 32;
 
 const STATISTICS: &str = "delta.dataSkippingStatsColumns";
 const VECTORS: &str = "delta.enableDeletionVectors";
+/// Where a column's metadata have its comment, by Spark's convention.
+const COMMENT: &str = "comment";
 
 /// The metadata and protocol under which `table` may have deletion vectors.
 pub fn with_vectors(table: &Table, metadata: Metadata) -> Result<(Metadata, Option<Protocol>)> {
@@ -86,23 +89,47 @@ pub fn with_facts(metadata: &Metadata, facts: &Facts) -> Result<Metadata> {
     Ok(metadata.clone().add_config_key(key, value)?)
 }
 
-/// The actions that give `table` a new definition, beside those that replace its rows.
-pub fn replaced(table: &Table, schema: &Schema, metadata: Metadata) -> Result<Vec<Action>> {
-    let metadata = metadata.with_table_id(table.snapshot.metadata().id().to_string())?;
-    let mut actions = vec![Action::Metadata(metadata)];
-    actions.extend(united(table.snapshot.protocol(), &protocol(schema)?)?.map(Action::Protocol));
+/// The actions that give `table` a new definition, beside those that replace its rows. What its owner says of it, in its
+/// name, description, properties and the comments of columns, stays.
+pub fn replaced(table: &Table, schema: &Schema, partition_by: &[String], facts: &Facts) -> Result<Vec<Action>> {
+    let old = table.snapshot.metadata();
+    let schema = commented(schema, &table.snapshot.arrow_schema());
+    let mut new = metadata(&schema, partition_by, facts)?.with_table_id(old.id().to_string())?;
+    if let Some(name) = old.name() {
+        new = new.with_name(name.to_string())?;
+    }
+    if let Some(description) = old.description() {
+        new = new.with_description(description.to_string())?;
+    }
+    for (key, value) in old.configuration() {
+        if key != STATISTICS && !new.configuration().contains_key(key) {
+            new = new.add_config_key(key.clone(), value.clone())?;
+        }
+    }
+    let mut actions = vec![Action::Metadata(new)];
+    actions.extend(united(table.snapshot.protocol(), &protocol(&schema)?)?.map(Action::Protocol));
     Ok(actions)
 }
 
-/// The actions that give `table` other columns; what its configuration says beside that stays.
-pub fn evolved(table: &Table, schema: &Schema, partition_by: &[String], facts: &Facts) -> Result<Vec<Action>> {
-    let mut evolved = metadata(schema, partition_by, facts)?;
-    for (key, value) in table.snapshot.metadata().configuration() {
-        if key != STATISTICS && !evolved.configuration().contains_key(key) {
-            evolved = evolved.add_config_key(key.clone(), value.clone())?;
+/// `schema` with the comments of the columns of the same names in `old`.
+fn commented(schema: &Schema, old: &Schema) -> Schema {
+    let comment_of = |field: &Field| old.field_with_name(field.name()).ok()?.metadata().get_key_value(COMMENT);
+    let fields = schema.fields().iter().map(|field| match comment_of(field) {
+        Some((key, comment)) => {
+            Arc::new(field.as_ref().clone().with_metadata(HashMap::from([(key.clone(), comment.clone())])))
         }
+        None => Arc::clone(field),
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// `schema` with columns that may all be NULL, if some of its may not.
+pub fn relaxed(schema: &StructType) -> Result<Option<StructType>> {
+    if schema.fields().all(|field| field.nullable) {
+        return Ok(None);
     }
-    replaced(table, schema, evolved)
+    let fields = schema.fields().map(|field| StructField { nullable: true, ..field.clone() });
+    Ok(Some(StructType::try_new(fields)?))
 }
 
 /// The columns that files carry bounds of: the key first, then the others in order, without the types whose bounds

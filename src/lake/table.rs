@@ -163,6 +163,12 @@ impl Table {
                 return Err(refused(key));
             }
         }
+        for field in self.snapshot.arrow_schema().fields() {
+            let kept = ["delta.invariants", "delta.generationExpression", "delta.identity.start"];
+            if let Some(key) = kept.iter().find(|key| field.metadata().contains_key(**key)) {
+                return Err(refused(&format!("{key} of the column {}", field.name())));
+            }
+        }
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! A table's definition: what the configuration says of it against what its log says.
 
 use datafusion::arrow::datatypes::{Field, Schema};
-use deltalake::kernel::Action;
+use deltalake::kernel::{Action, MetadataExt};
 use lakemerge_source::schema::Column;
 
 use super::evolve::{Evolution, FoundBy, needs_rewrite};
@@ -65,10 +65,15 @@ fn difference(table: &Schema, configured: &Schema) -> Option<String> {
     })
 }
 
-/// The table's new metadata and protocol, where facts change or its first vectors come.
+/// The table's new metadata and protocol, where facts change, its first vectors come, or another writer's columns promise
+/// that no value is NULL, which no DMS file does.
 pub fn changes(table: &Table, facts: Option<Facts>, vectors: bool) -> Result<Vec<Action>> {
     let mut metadata = table.snapshot.metadata().clone();
     let mut actions = vec![];
+    let relaxed = create::relaxed(&table.snapshot.schema())?;
+    if let Some(relaxed) = &relaxed {
+        metadata = metadata.with_schema(relaxed)?;
+    }
     if let Some(facts) = &facts {
         metadata = create::with_facts(&metadata, facts)?;
     }
@@ -78,7 +83,7 @@ pub fn changes(table: &Table, facts: Option<Facts>, vectors: bool) -> Result<Vec
         metadata = with_vectors;
         actions.extend(protocol.map(Action::Protocol));
     }
-    if facts.is_some() || first_vectors {
+    if facts.is_some() || relaxed.is_some() || first_vectors {
         actions.push(Action::Metadata(metadata));
     }
     Ok(actions)

@@ -119,7 +119,7 @@ impl TableRun<'_> {
         let old = &opened.ours.facts;
         let added = old.added.iter().chain(&evolution.added).cloned().collect();
         let facts = Facts { schema: definition.schema.clone(), added, ..old.clone() };
-        let mut actions = create::evolved(table, &layout.schema, &layout.partition_by, &facts)?;
+        let mut actions = create::replaced(table, &layout.schema, &layout.partition_by, &facts)?;
         let mut counts = Counts::default();
         if !evolution.retyped.is_empty() {
             actions.extend(table.files.iter().map(|file| Action::Remove(file.remove_action(true))));

@@ -89,18 +89,18 @@ impl TableRun<'_> {
         let generation = old.as_ref().map_or(0, |old| old.ours.position.generation + 1);
         let position = Position { generation, ..next::loaded(listing, after, complete) };
         let mut actions: Vec<_> = loaded.files.into_iter().map(Action::Add).collect();
-        let metadata = create::metadata(&layout.schema, &layout.partition_by, &facts)?;
         let facts_of_run = json!({ "step": "load", "load_files": load_files, "rows": counts.inserted });
         let bad = reading.bad();
         self.quarantine(None, &bad).await?;
         let outcome = match &old {
             None => {
+                let metadata = create::metadata(&layout.schema, &layout.partition_by, &facts)?;
                 let commit = Commit { actions, position, facts: facts_of_run };
                 commit.first(&layout.log, create::protocol(&layout.schema)?, metadata).await?
             }
             Some(old) => {
                 actions.extend(old.table.files.iter().map(|file| Action::Remove(file.remove_action(true))));
-                actions.extend(create::replaced(&old.table, &layout.schema, metadata)?);
+                actions.extend(create::replaced(&old.table, &layout.schema, &layout.partition_by, &facts)?);
                 Commit { actions, position, facts: facts_of_run }.onto(&old.table).await?
             }
         };

@@ -118,6 +118,44 @@ fn large_files_of_the_same_keys_are_clustered() {
 }
 
 #[test]
+fn a_large_file_of_another_writers_compaction_is_rewritten_and_purged() {
+    let (goods, mut site) = goods();
+    // every file is a large one
+    site.extra_env = vec![("LAKEMERGE_TEST_SMALL".into(), "0".into())];
+    site.load(&goods, 1, &(0..50).map(|id: u32| row([&id.to_string(), "loaded"])).collect::<Vec<_>>());
+    site.run();
+    site.changes(&goods, &stamp(0), &[insert(["50", "new"])]);
+    site.run();
+    readers::compact(&site, &goods);
+    site.changes(&goods, &stamp(1), &[delete(["0", "x"])]);
+    site.run();
+    site.command(&["maintain"]).exits(0).says(&["1 deleted rows purged"]);
+    readers::compact(&site, &goods);
+    site.edit("lakemerge.toml", MERGE, "table_type = \"copy-on-write\"");
+    site.changes(&goods, &stamp(2), &[delete(["1", "x"]), update(["50", "newer"])]);
+    site.run();
+    let mut expected: Vec<_> = (2..50).map(|id| row([&id.to_string(), "loaded"])).collect();
+    expected.push(row(["50", "newer"]));
+    expected.sort();
+    assert_same(&site.rows(&goods), &expected, "goods");
+}
+
+#[test]
+fn what_the_owner_says_of_a_table_survives_a_reload() {
+    let (goods, site) = goods();
+    site.load(&goods, 1, &[row(["1", "a"])]);
+    site.run();
+    let described = readers::describe(&site, &goods, Some("the goods"));
+    site.load(&goods, 1, &[row(["2", "b"])]);
+    site.run_exits(0, &["--reload", "shop.goods"]);
+    let reloaded = readers::describe(&site, &goods, None);
+    assert_eq!(reloaded, described);
+    assert_eq!(reloaded["name"], "the goods", "{reloaded:#}");
+    assert_eq!(reloaded["properties"]["delta.deletedFileRetentionDuration"], "interval 30 days", "{reloaded:#}");
+    assert_eq!(reloaded["comments"]["id"], "the goods", "{reloaded:#}");
+}
+
+#[test]
 fn a_query_reads_no_vector_of_a_file_that_its_filter_rules_out() {
     let (goods, site) = goods();
     site.load(&goods, 1, &[row(["1", "a"]), row(["2", "b"])]);

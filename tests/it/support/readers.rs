@@ -26,6 +26,12 @@ pub fn compact_with_filters(site: &Site, table: &Table) {
     python(site, table, &["compact-with-filters"]);
 }
 
+/// What the log says of the table in words, after it was given this name, a description, comments and properties, if any.
+pub fn describe(site: &Site, table: &Table, name: Option<&str>) -> serde_json::Value {
+    let name: Vec<_> = ["describe"].into_iter().chain(name).collect();
+    python(site, table, &name)
+}
+
 fn names(table: &Table) -> String {
     let names: Vec<_> = table.lake_columns().into_iter().map(|(name, _)| name).collect();
     serde_json::to_string(&names).expect("names are text")
