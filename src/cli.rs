@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use futures::StreamExt;
 use lakemerge_source::name::TableName;
 use lakemerge_source::position::Stamp;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
-use crate::error::{At, Error, Kind, Result};
 use crate::destination::Destination;
+use crate::error::{At, Error, Kind, Result};
 use crate::job::Job;
 use crate::lake::Lake;
 use crate::{check, desk, maintain, query, run, status};
@@ -171,10 +172,10 @@ pub fn main() -> ExitCode {
     ExitCode::from(run_command(std::env::args_os()))
 }
 
-/// Runs a command line and gives its exit code.
 /// A thread's stack, which a query of thousands of terms needs; what is not used takes no memory.
 const STACK: usize = 64 << 20;
 
+/// Runs a command line and gives its exit code.
 fn run_command(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -227,13 +228,17 @@ async fn command(cli: Cli) -> Result<u8> {
 
 async fn run_job(job: Job, args: RunArgs) -> Result<u8> {
     let options = run::Options { adopt: args.adopt, ..args.selection.into() };
+    let report_to = args.report.as_deref().map(report_to).transpose()?;
     let report = run::run(Arc::new(job), options, stopped(Signals::All)).await;
     if let Some(mut to) = report_to {
         write_json(&report, &mut to)?;
         to.finish().at(|| "the report")?;
     }
-    let report_to = args.report.as_deref().map(report_to).transpose()?;
     Ok(report.exit_code)
+}
+
+fn report_to(file: &Path) -> Result<Destination> {
+    Destination::file(file).map_err(|e| Error::usage(format!("--report {}: {e}", file.display())))
 }
 
 async fn show_plan(job: Job, args: PlanArgs) -> Result<u8> {
@@ -241,10 +246,6 @@ async fn show_plan(job: Job, args: PlanArgs) -> Result<u8> {
     let plan = run::plan(Arc::new(job), args.selection.into(), depth).await?;
     let mut out = std::io::stdout().lock();
     match args.format {
-fn report_to(file: &Path) -> Result<Destination> {
-    Destination::file(file).map_err(|e| Error::usage(format!("--report {}: {e}", file.display())))
-}
-
         ReportFormat::Table => plan.write_table(&mut out)?,
         ReportFormat::Json => write_json(&plan, &mut out)?,
     }
@@ -296,15 +297,29 @@ fn write_json(value: &impl serde::Serialize, out: &mut impl Write) -> Result<()>
 }
 
 async fn look_after(job: &Job, args: MaintainArgs) -> Result<u8> {
-    let (lake, engine) = (Lake::new(job.lake.clone()), job.engine(1)?);
-    let names = lake.table_names().await?;
+    let lake = Lake::new(job.lake.clone());
+    let mut names = lake.table_names().await?;
     let asked: Vec<_> = args.tables.iter().map(|name| job.name_in_lake(name)).collect();
     if let Some(unknown) = asked.iter().find(|name| !names.contains(name)) {
         return Err(Error::usage(format!("there is no table {unknown} in {}", job.lake.url)));
     }
+    names.retain(|name| asked.is_empty() || asked.contains(name));
+    let engine = job.engine(names.len())?;
+    let work = futures::stream::iter(names).map(|name| {
+        let (engine, lake) = (engine.of_its_own(), lake.clone());
+        async move {
+            let upkeep = async {
+                let _turn = engine.turn().await?;
+                maintain::maintain(&engine, &lake, &name).await
+            };
+            let done = upkeep.await;
+            (name, done)
+        }
+    });
+    let mut work = work.buffer_unordered(job.parallelism);
     let mut worst = None;
-    for name in names.iter().filter(|name| asked.is_empty() || asked.contains(name)) {
-        match maintain::maintain(&engine, &lake, name).await {
+    while let Some((name, done)) = work.next().await {
+        match done {
             Ok(done) => tracing::info!("{name}: {done}"),
             Err(error) => {
                 tracing::error!("{name}: {error}");

@@ -4,12 +4,13 @@ pub mod parquet;
 
 use std::collections::HashMap;
 use std::path::Path as LocalPath;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use deltalake::logstore::store_for;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use parking_lot::Mutex;
 use url::Url;
 
 use crate::error::{Error, Result};
@@ -100,7 +101,7 @@ impl Stores {
     }
 
     fn store(&self, name: &str, open: impl FnOnce() -> Result<Arc<dyn ObjectStore>>) -> Result<Arc<dyn ObjectStore>> {
-        let mut stores = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut stores = self.open.lock();
         if let Some(store) = stores.get(name) {
             return Ok(Arc::clone(store));
         }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deltalake::kernel::{Action, Add};
-use roaring::RoaringTreemap;
 use serde_json::json;
 
 use super::Upkeep;
@@ -18,14 +17,18 @@ use crate::lake::layers;
 use crate::lake::provider::ScanProvider;
 use crate::lake::scan::{Bounds, Scan};
 use crate::lake::table::{Ours, Table, marked_rows, physical_rows};
+use crate::lake::vectors;
 use crate::merge::rewrite;
 use crate::merge::write::{Layout, Writer, small};
 
 /// Races lost before a group is left for another time: upkeep never holds up a merge.
 const RACES: u32 = 5;
+/// Bytes of files that are replaced in one commit, about. Of many small commits one would come before each of a run beside
+/// them, and with larger ones more is lost where a run comes first.
+const COMMIT_BYTES: i64 = 512 << 20;
 
-/// Writes group after group, each in a commit of its own, until none is left or `until` has come. Gives the version that
-/// this comes to.
+/// Writes group after group, some in each commit, until none is left or `until` has come. Gives the table as
+/// this leaves it.
 pub async fn compact(
     engine: &Engine,
     mut table: Table,
@@ -37,8 +40,11 @@ pub async fn compact(
     while until.is_none_or(|until| Instant::now() < until) {
         table.check_writable()?;
         let ours = ours(&table).await?;
-        let Some(group) = groups(&facts(&table, &ours.facts.key)?, thresholds).into_iter().next() else { break };
-        match replace(engine, &table, &ours, &group, done).await? {
+        let groups = groups(&facts(&table, &ours.facts.key)?, thresholds);
+        if groups.is_empty() {
+            break;
+        }
+        match replace(engine, &table, &ours, groups, until, done).await? {
             Outcome::Committed(_) => races = 0,
             Outcome::Lost if races < RACES => {
                 races += 1;
@@ -93,7 +99,15 @@ async fn sorted(engine: &Engine, table: &Table, layout: &Layout, files: &[usize]
     writer.close().await
 }
 
-async fn replace(engine: &Engine, table: &Table, ours: &Ours, group: &[usize], done: &mut Upkeep) -> Result<Outcome> {
+/// Writes as many of `groups` as one commit has, and commits them.
+async fn replace(
+    engine: &Engine,
+    table: &Table,
+    ours: &Ours,
+    groups: Vec<Vec<usize>>,
+    until: Option<Instant>,
+    done: &mut Upkeep,
+) -> Result<Outcome> {
     let layout = Layout {
         log: table.log.clone(),
         schema: Arc::clone(&table.schema),
@@ -104,22 +118,34 @@ async fn replace(engine: &Engine, table: &Table, ours: &Ours, group: &[usize], d
         memory: engine.pool(),
         threads: engine.threads(),
     };
-    let mut added = match group {
-        [file] => rewrite::without(engine, table, &layout, *file, &RoaringTreemap::new()).await?,
-        files => sorted(engine, table, &layout, files).await?,
-    };
+    let (mut written, mut replaced, mut bytes) = (vec![], vec![], 0);
+    for group in groups {
+        let is_enough = bytes >= COMMIT_BYTES || until.is_some_and(|until| Instant::now() >= until);
+        if is_enough && !replaced.is_empty() {
+            break;
+        }
+        written.extend(match &group[..] {
+            [file] => {
+                let dead = vectors::read(table, &group).await?.remove(file).unwrap_or_default();
+                rewrite::without(engine, table, &layout, *file, &dead).await?
+            }
+            files => sorted(engine, table, &layout, files).await?,
+        });
+        bytes += group.iter().map(|&file| table.files[file].size()).sum::<i64>();
+        replaced.extend(group);
+    }
     // the same rows in other files: readers of changes have nothing to see
-    added.iter_mut().for_each(|add| add.data_change = false);
-    let written = added.len() as u64;
-    let purged: u64 = group.iter().map(|&file| marked_rows(&table.files[file])).sum();
-    let removed = group.iter().map(|&file| Action::Remove(table.files[file].remove_action(false)));
-    let actions = removed.chain(added.into_iter().map(Action::Add)).collect();
-    let facts = json!({ "step": "compact", "files": group.len(), "rows_purged": purged });
+    written.iter_mut().for_each(|add| add.data_change = false);
+    let (files_compacted, files_written) = (replaced.len() as u64, written.len() as u64);
+    let purged: u64 = replaced.iter().map(|&file| marked_rows(&table.files[file])).sum();
+    let removed = replaced.iter().map(|&file| Action::Remove(table.files[file].remove_action(false)));
+    let actions = removed.chain(written.into_iter().map(Action::Add)).collect();
+    let facts = json!({ "step": "compact", "files": files_compacted, "rows_purged": purged });
     let outcome = Commit { actions, position: ours.position, facts }.onto(table).await?;
     if let Outcome::Committed(_) = outcome {
         done.commits += 1;
-        done.files_compacted += group.len() as u64;
-        done.files_written += written;
+        done.files_compacted += files_compacted;
+        done.files_written += files_written;
         done.rows_purged += purged;
     }
     Ok(outcome)

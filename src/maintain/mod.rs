@@ -71,8 +71,9 @@ pub async fn maintain(engine: &Engine, lake: &Lake, name: &TableName) -> Result<
     Ok(done)
 }
 
-/// What is due after a run of so many `commits` to which `table` is owed, within a bound of time.
-pub async fn after_run(engine: &Engine, table: Table, commits: u64) -> Result<Upkeep> {
+/// What is due after a run of so many `commits` to which `table` is owed, within a bound of time; and the version that this
+/// comes to.
+pub async fn after_run(engine: &Engine, table: Table, commits: u64) -> Result<(Upkeep, u64)> {
     let mut done = Upkeep::default();
     let until = Instant::now() + BUDGET;
     let from = table.version().saturating_sub(commits);
@@ -85,7 +86,7 @@ pub async fn after_run(engine: &Engine, table: Table, commits: u64) -> Result<Up
     if from / CLEAN_UP != to / CLEAN_UP {
         clean_up(&table, &mut done).await?;
     }
-    Ok(done)
+    Ok((done, to))
 }
 
 async fn checkpoint(table: &Table, done: &mut Upkeep) -> Result<()> {
@@ -121,8 +122,11 @@ impl LastCheckpoint {
 }
 
 async fn clean_up(table: &Table, done: &mut Upkeep) -> Result<()> {
-    let deleted = checkpoints::cleanup_metadata(&table.delta, None).await;
-    done.log_files_deleted += deleted.map_err(|e| Error::from(e).at("log clean-up"))? as u64;
+    // what is called here does not ask whether the owner wants it
+    if table.snapshot.table_properties().enable_expired_log_cleanup != Some(false) {
+        let deleted = checkpoints::cleanup_metadata(&table.delta, None).await;
+        done.log_files_deleted += deleted.map_err(|e| Error::from(e).at("log clean-up"))? as u64;
+    }
     vacuum::vacuum(table, done).await
 }
 

@@ -16,17 +16,19 @@ use deltalake::parquet::basic::Encoding;
 use deltalake::parquet::bloom_filter::Sbbf;
 use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::file::metadata::{
-    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
 };
 use deltalake::parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use deltalake::parquet::file::properties::WriterProperties;
 use deltalake::parquet::file::writer::SerializedRowGroupWriter;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parking_lot::Mutex;
 use roaring::RoaringTreemap;
 
 use super::bloom;
-use super::pages::{self, Living};
+use super::pages::{self, Codec, Living};
 use super::write::{self, ROW_GROUP_BYTES, ROW_GROUP_ROWS};
 use crate::engine::{Engine, Room};
 use crate::error::Result;
@@ -111,6 +113,8 @@ pub struct Source {
     pub footer: Arc<ParquetMetaData>,
     reading: ArrowReaderMetadata,
     schema: SchemaRef,
+    /// Those that no column is cut with just now.
+    codecs: Arc<Mutex<Vec<Codec>>>,
 }
 
 impl Source {
@@ -122,8 +126,10 @@ impl Source {
         if !same_columns(&footer, &schema)? {
             return Ok(None);
         }
-        let reading = ArrowReaderMetadata::try_new(Arc::clone(&footer), ArrowReaderOptions::new())?;
-        Ok(Some(Source { store, path, footer, reading, schema }))
+        // another writer's file may say that its texts were views
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let reading = ArrowReaderMetadata::try_new(Arc::clone(&footer), options)?;
+        Ok(Some(Source { store, path, footer, reading, schema, codecs: Arc::default() }))
     }
 
     /// How a file is written that takes this one's place.
@@ -168,25 +174,30 @@ impl Source {
         pieces
     }
 
-    /// Fetches a piece, and takes its dead rows out if it is none that is copied. It has its room of the memory until both
-    /// are dropped.
+    /// Waits for the memory that a piece takes until it is written.
+    pub async fn room(&self, engine: &Engine, piece: &Piece) -> Result<Room> {
+        let bytes = match piece {
+            Piece::Copy { group } => u64::try_from(self.footer.row_group(*group).compressed_size()).unwrap_or_default(),
+            Piece::Cut(rows) => self.bytes(rows),
+        };
+        engine.room(bytes).await
+    }
+
+    /// Fetches a piece, and takes its dead rows out if it is none that is copied.
     pub async fn chunks(
         &self,
         engine: &Engine,
         encoders: Arc<ArrowRowGroupWriterFactory>,
         piece: Piece,
-    ) -> Result<(Chunks, Room)> {
+    ) -> Result<Chunks> {
         match piece {
             Piece::Copy { group } => {
                 let span = span(self.footer.row_group(group));
-                let room = engine.room(span.end - span.start).await?;
                 let bytes = Stretches::fetch(self.store.as_ref(), &self.path, &[span]).await?;
-                Ok((Chunks::Copied { group, bytes, filters: self.filters(group).await? }, room))
+                Ok(Chunks::Copied { group, bytes, filters: self.filters(group).await? })
             }
             Piece::Cut(rows) => {
-                let ranges = self.ranges(&rows);
-                let room = engine.room(self.bytes(&rows, &ranges)).await?;
-                let bytes = Stretches::fetch(self.store.as_ref(), &self.path, &ranges).await?;
+                let bytes = Stretches::fetch(self.store.as_ref(), &self.path, &self.ranges(&rows)).await?;
                 // a filter of more rows than there are in the new row group is larger than it needs to be
                 let is_whole =
                     rows.count() == u64::try_from(self.footer.row_group(rows.group).num_rows()).unwrap_or_default();
@@ -198,22 +209,18 @@ impl Source {
                     rows,
                     bytes,
                     filters,
+                    codecs: Arc::clone(&self.codecs),
                 };
-                let core = engine.core().await?;
-                let chunks = tokio::spawn(async move {
-                    let _core = core;
-                    cutting.chunks().await
-                });
-                Ok((Chunks::Cut(chunks.await??), room))
+                Ok(Chunks::Cut(Arc::new(cutting).chunks(engine).await?))
             }
         }
     }
 
-    /// About how much memory it takes to encode `rows` of `ranges` again: what is encoded takes as much as what was
-    /// fetched, and what is unpacked in between no more than all of it.
-    fn bytes(&self, rows: &Rows, ranges: &[Range<u64>]) -> u64 {
+    /// About how much memory it takes to encode `rows` again: what is encoded takes as much as what was fetched, and what is
+    /// unpacked in between no more than all of it.
+    fn bytes(&self, rows: &Rows) -> u64 {
         let group = self.footer.row_group(rows.group);
-        let fetched: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        let fetched: u64 = self.ranges(rows).iter().map(|range| range.end - range.start).sum();
         let unpacked = u64::try_from(group.total_byte_size()).unwrap_or_default();
         let all = u64::try_from(group.num_rows()).unwrap_or_default().max(1);
         fetched + (u128::from(unpacked) * u128::from(rows.count()) / u128::from(all)) as u64
@@ -323,28 +330,46 @@ struct Cutting {
     bytes: Stretches,
     /// Bloom filters by column, where they may be taken as they are.
     filters: Vec<Option<Sbbf>>,
+    codecs: Arc<Mutex<Vec<Codec>>>,
 }
 
 impl Cutting {
-    /// The living rows as the column chunks of a row group.
-    async fn chunks(self) -> Result<Vec<Chunk>> {
-        let (footer, living) = (self.reading.metadata(), self.rows.living());
-        let group = footer.row_group(self.rows.group);
-        let (mut chunks, mut codec) = (vec![], pages::Codec::new());
-        for (number, metadata) in group.columns().iter().enumerate() {
-            let filter = self.filters.get(number).cloned().flatten();
-            let column = pages::Column {
-                metadata,
-                places: footer.offset_index().and_then(|index| index.get(self.rows.group)?.get(number)),
-                index: footer.column_index().and_then(|index| index.get(self.rows.group)?.get(number)),
-                rows: usize::try_from(group.num_rows()).unwrap_or_default(),
-            };
-            let lacks_filter = filter.is_none() && self.wants_filter(number, metadata);
-            let cut = if lacks_filter { None } else { column.cut(&self.bytes, &living, filter, &mut codec)? };
-            chunks.push(cut.map(Chunk::OfPages));
-            tokio::task::yield_now().await;
+    /// The living rows as the column chunks of a row group, several of them at once.
+    async fn chunks(self: Arc<Self>, engine: &Engine) -> Result<Vec<Chunk>> {
+        let living = Arc::new(self.rows.living());
+        let cuts = (0..self.group().num_columns()).map(|number| {
+            let (cutting, living) = (Arc::clone(&self), Arc::clone(&living));
+            on_a_core(engine, async move { cutting.cut(number, &living) })
+        });
+        let chunks = futures::stream::iter(cuts).buffered(engine.threads()).try_collect::<Vec<_>>().await?;
+        if chunks.iter().all(Option::is_some) {
+            return Ok(chunks.into_iter().flatten().collect());
         }
-        self.encode_the_rest(chunks).await
+        on_a_core(engine, async move { self.encode_the_rest(chunks).await }).await
+    }
+
+    fn group(&self) -> &RowGroupMetaData {
+        self.reading.metadata().row_group(self.rows.group)
+    }
+
+    /// A column chunk page by page, if that is possible.
+    fn cut(&self, number: usize, living: &Living) -> Result<Option<Chunk>> {
+        let (footer, group) = (self.reading.metadata(), self.group());
+        let metadata = group.column(number);
+        let filter = self.filters.get(number).cloned().flatten();
+        if filter.is_none() && self.wants_filter(number, metadata) {
+            return Ok(None);
+        }
+        let column = pages::Column {
+            metadata,
+            places: footer.offset_index().and_then(|index| index.get(self.rows.group)?.get(number)),
+            index: footer.column_index().and_then(|index| index.get(self.rows.group)?.get(number)),
+            rows: usize::try_from(group.num_rows()).unwrap_or_default(),
+        };
+        let mut codec = self.codecs.lock().pop().unwrap_or_else(Codec::new);
+        let chunk = column.cut(&self.bytes, living, filter, &mut codec)?;
+        self.codecs.lock().push(codec);
+        Ok(chunk.map(Chunk::OfPages))
     }
 
     /// True for a column that had a Bloom filter, and is to have one again.
@@ -353,34 +378,45 @@ impl Cutting {
     }
 
     /// Fills in the chunks that are missing: their values are decoded and encoded again.
-    async fn encode_the_rest(self, mut chunks: Vec<Option<Chunk>>) -> Result<Vec<Chunk>> {
+    async fn encode_the_rest(&self, mut chunks: Vec<Option<Chunk>>) -> Result<Vec<Chunk>> {
         let missing: Vec<_> = (0..chunks.len()).filter(|&number| chunks[number].is_none()).collect();
-        if !missing.is_empty() {
-            let columns = ProjectionMask::leaves(self.reading.parquet_schema(), missing.iter().copied());
-            let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes, self.reading)
-                .with_batch_size(BATCH)
-                .with_projection(columns)
-                .with_row_groups(vec![self.rows.group])
-                .with_row_selection(self.rows.selection())
-                .build()?;
-            let schema = Arc::new(self.schema.project(&missing)?);
-            let writers = self.encoders.create_column_writers(0)?.into_iter().enumerate();
-            let mut writers: Vec<_> = writers.filter(|(number, _)| missing.contains(number)).collect();
-            for batch in batches {
-                let batch = RecordBatch::try_new(Arc::clone(&schema), batch?.columns().to_vec())?;
-                for ((field, values), (_, writer)) in schema.fields().iter().zip(batch.columns()).zip(&mut writers) {
-                    for leaf in compute_leaves(field, values)? {
-                        writer.write(&leaf)?;
-                    }
+        let columns = ProjectionMask::leaves(self.reading.parquet_schema(), missing.iter().copied());
+        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes.clone(), self.reading.clone())
+            .with_batch_size(BATCH)
+            .with_projection(columns)
+            .with_row_groups(vec![self.rows.group])
+            .with_row_selection(self.rows.selection())
+            .build()?;
+        let schema = Arc::new(self.schema.project(&missing)?);
+        let writers = self.encoders.create_column_writers(0)?.into_iter().enumerate();
+        let mut writers: Vec<_> = writers.filter(|(number, _)| missing.contains(number)).collect();
+        for batch in batches {
+            let batch = RecordBatch::try_new(Arc::clone(&schema), batch?.columns().to_vec())?;
+            for ((field, values), (_, writer)) in schema.fields().iter().zip(batch.columns()).zip(&mut writers) {
+                for leaf in compute_leaves(field, values)? {
+                    writer.write(&leaf)?;
                 }
-                tokio::task::yield_now().await;
             }
-            for (number, writer) in writers {
-                chunks[number] = Some(Chunk::Encoded(writer.close()?));
-            }
+            tokio::task::yield_now().await;
+        }
+        for (number, writer) in writers {
+            chunks[number] = Some(Chunk::Encoded(writer.close()?));
         }
         Ok(chunks.into_iter().flatten().collect())
     }
+}
+
+/// Runs `work` as a task of its own, once a core is free for it.
+async fn on_a_core<T: Send + 'static>(
+    engine: &Engine,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let core = engine.core().await?;
+    let work = async move {
+        let _core = core;
+        work.await
+    };
+    tokio::spawn(work).await?
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::lake::layers;
 use crate::lake::provider::ScanProvider;
 use crate::lake::scan::{Rows, Scan};
 use crate::lake::table::Table;
+use crate::lake::vectors;
 
 /// Writes the files that replace those that `located` names, and the new rows.
 pub async fn rewrite(
@@ -33,10 +34,11 @@ pub async fn rewrite(
     if !touched.is_empty() && bytes <= write::small() {
         return together(engine, table, layout, located, touched, upserts).await;
     }
+    let mut dead = vectors::read(table, &touched).await?;
     let files = touched.into_iter().map(|file| {
         let (engine, table, layout) = (engine.clone(), table.clone(), layout.clone());
-        let located = located[&file].clone();
-        async move { tokio::spawn(async move { without(&engine, &table, &layout, file, &located).await }).await? }
+        let dead = dead.remove(&file).unwrap_or_default() | &located[&file];
+        async move { tokio::spawn(async move { without(&engine, &table, &layout, file, &dead).await }).await? }
     });
     let rewritten = futures::stream::iter(files).buffered(engine.threads()).try_collect::<Vec<_>>();
     let (rewritten, added) = tokio::try_join!(rewritten, write::append(layout, upserts))?;
@@ -65,19 +67,18 @@ async fn together(
     writer.close().await
 }
 
-/// What is left of one file, in its order, once its dead rows and those that are `located` are gone: by row groups, or row
-/// by row where its columns are others.
+/// What is left of one file, in its order, without the rows that are `dead`, those of its vector among them: by row groups,
+/// or row by row where its columns are others.
 pub async fn without(
     engine: &Engine,
     table: &Table,
     layout: &Layout,
     file: usize,
-    located: &RoaringTreemap,
+    dead: &RoaringTreemap,
 ) -> Result<Vec<Add>> {
-    let dead = row_groups::dead(table, file, located).await?;
-    let mut added = match row_groups::without(engine, table, layout, file, &dead).await? {
+    let mut added = match row_groups::without(engine, table, layout, file, dead).await? {
         Some(added) => added,
-        None => row_by_row(engine, table, layout, file, dead).await?,
+        None => row_by_row(engine, table, layout, file, dead.clone()).await?,
     };
     layers::stay(&table.files[file], &mut added);
     Ok(added)

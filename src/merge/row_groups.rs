@@ -16,9 +16,8 @@ use super::data_file::DataFile;
 use super::pieces::{Chunk, Chunks, Piece, Source};
 use super::write::Layout;
 use crate::engine::Engine;
-use crate::error::{At, Result};
+use crate::error::{At, Error, Result};
 use crate::lake::table::Table;
-use crate::lake::vectors;
 use crate::storage::parquet::Stretches;
 
 /// Writes `file` of `table` without the rows `dead`: nothing if none is left. Gives `None` for a file of other columns
@@ -45,8 +44,17 @@ pub async fn without(
     let folder = path.as_ref().rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
     let mut new = DataFile::create(layout, &folder, source.properties(&layout.key))?;
     let encoders = Arc::clone(new.encoders());
-    let chunks = pieces.into_iter().map(|piece| source.chunks(engine, Arc::clone(&encoders), piece));
-    let mut chunks = futures::stream::iter(chunks).buffered(engine.threads());
+    let (source, threads) = (Arc::new(source), engine.threads());
+    // in their order: a later piece, which is written later, must not have the memory that an earlier one waits for
+    let with_room = futures::stream::iter(pieces).then(|piece| {
+        let (source, engine) = (Arc::clone(&source), engine.clone());
+        async move { Ok::<_, Error>((source.room(&engine, &piece).await?, piece)) }
+    });
+    let chunks = with_room.map_ok(|(room, piece)| {
+        let (source, engine, encoders) = (Arc::clone(&source), engine.clone(), Arc::clone(&encoders));
+        async move { Ok((source.chunks(&engine, encoders, piece).await?, room)) }
+    });
+    let mut chunks = std::pin::pin!(chunks.try_buffered(threads));
     while let Some((chunks, _room)) = chunks.try_next().await.at(|| &path)? {
         match chunks {
             Chunks::Copied { group, bytes, filters } => {
@@ -61,11 +69,6 @@ pub async fn without(
         }
     }
     Ok(Some(vec![new.finish(layout, view.partition_values_map()).await?]))
-}
-
-/// The rows that are dead in a file, those of its vector among them.
-pub async fn dead(table: &Table, file: usize, located: &RoaringTreemap) -> Result<RoaringTreemap> {
-    Ok(located | vectors::read(table, &[file]).await?.remove(&file).unwrap_or_default())
 }
 
 /// Appends the column chunks of a row group of the file of `footer`.

@@ -154,14 +154,13 @@ impl<'a> TableRun<'a> {
     /// Does what upkeep this run's commits have made due. What fails there is left for the next run: the rows are merged.
     pub async fn look_after(&mut self) {
         let Some(table) = self.seen.take().filter(|_| self.report.commits > 0) else { return };
-        let version = table.version();
         let upkeep = async {
             let _turn = self.engine.turn().await?;
             maintain::after_run(self.engine, table, self.report.commits).await
         };
         match upkeep.await {
-            Ok(done) => {
-                self.report.version = Some(version + done.commits);
+            Ok((done, version)) => {
+                self.report.version = Some(version);
                 self.report.maintenance = done;
             }
             Err(error) => self.report.notes.push(format!("upkeep is left for the next run: {error}")),
