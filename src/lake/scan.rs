@@ -43,9 +43,6 @@ pub const FILE: &str = "file ";
 /// The column of row numbers within a file, 64 bits, counted over all physical rows.
 pub const ROW: &str = "row ";
 
-/// What is fetched of a data file's end at first, in the hope that its footer is no longer.
-pub const TAIL: usize = 128 << 10;
-
 /// Row numbers by file number.
 pub type Rows = HashMap<usize, RoaringTreemap>;
 

@@ -1,6 +1,7 @@
 //! Where the rows are that a batch changes.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, make_comparator};
@@ -8,6 +9,7 @@ use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{Int32Type, Int64Type, UInt64Type};
 use datafusion::datasource::MemTable;
 use datafusion::scalar::ScalarValue;
+use deltalake::kernel::LogicalFileView;
 use futures::TryStreamExt;
 use roaring::RoaringTreemap;
 
@@ -16,7 +18,7 @@ use super::skipping::Search;
 use crate::engine::{Engine, quoted};
 use crate::error::{Error, Result};
 use crate::lake::provider::ScanProvider;
-use crate::lake::scan::{Bounds, FILE, ROW, Rows, Scan};
+use crate::lake::scan::{Bounds, FILE, ROW, Rows, Scan, partition_value};
 use crate::lake::table::Table;
 
 /// The rows that are there already, and the changes that named them.
@@ -58,7 +60,7 @@ pub async fn locate(
         if candidates.files.is_empty() {
             continue;
         }
-        let search = Search::new(engine, table, key, &slice, candidates.overlap)?;
+        let search = Search::new(engine, table, key, leading(table, key, &slice), &slice, candidates.overlap)?;
         let within = search.within(candidates.files).await?;
         if !within.files.is_empty() {
             let target = Scan::new(table, within.files).with_addresses().within(within.rows);
@@ -122,13 +124,14 @@ fn no_address() -> Error {
 
 /// Files that may hold keys.
 struct Candidates {
-    files: Vec<usize>,
+    /// With the keys that a file may hold as far as its partition tells, which are those of a range.
+    files: Vec<(usize, Range<usize>)>,
     /// In how many of them a key may lie on average.
     overlap: f64,
 }
 
-/// The files whose bounds do not rule every key out: by the keys themselves in the first column of the key, by their
-/// range in the others.
+/// The files whose partitions and bounds do not rule every key out: by the keys themselves in the key's leading partition
+/// columns and in the one behind these, by their range in the others.
 fn candidates(table: &Table, key: &[String], keys: &RecordBatch) -> Result<Candidates> {
     let mut ranges = HashMap::new();
     for column in key {
@@ -136,19 +139,60 @@ fn candidates(table: &Table, key: &[String], keys: &RecordBatch) -> Result<Candi
             ranges.insert(column.as_str(), range);
         }
     }
+    let (leading, rest) = key.split_at(leading(table, key, keys));
     let (mut files, mut pairs) = (vec![], 0);
     for (number, file) in table.files.iter().enumerate() {
-        let bounds = Bounds::of(file);
-        if !in_range(table, &bounds, &ranges) {
+        let bounds = FileBounds::new(table, file);
+        if !in_range(&bounds, &ranges)? {
             continue;
         }
-        let count = count_by_first(table, &bounds, key, keys)?;
+        let mut of_file = 0..keys.num_rows();
+        for column in leading {
+            of_file = within(&bounds, column, keys, of_file)?;
+        }
+        let count = match rest.first() {
+            Some(first) => within(&bounds, first, keys, of_file.clone())?.len(),
+            None => of_file.len(),
+        };
         if count > 0 {
-            files.push(number);
+            files.push((number, of_file));
             pairs += count;
         }
     }
     Ok(Candidates { files, overlap: pairs as f64 / keys.num_rows().max(1) as f64 })
+}
+
+/// How many columns the key begins with by which its rows lie in partitions. Where a NULL is among them they tell nothing.
+fn leading(table: &Table, key: &[String], keys: &RecordBatch) -> usize {
+    let leading = key.iter().take_while(|column| table.is_partition_column(column));
+    let values = leading.map(|column| keys.column_by_name(column));
+    let values: Vec<_> = values.collect();
+    if values.iter().flatten().any(|values| values.null_count() > 0) { 0 } else { values.len() }
+}
+
+/// What the log says of a column's values in a file.
+struct FileBounds<'a> {
+    table: &'a Table,
+    bounds: Bounds,
+    partition: HashMap<String, Option<String>>,
+}
+
+impl FileBounds<'_> {
+    fn new<'a>(table: &'a Table, file: &LogicalFileView) -> FileBounds<'a> {
+        FileBounds { table, bounds: Bounds::of(file), partition: file.partition_values_map() }
+    }
+
+    /// The smallest and the largest; `None` where the log does not say.
+    fn of(&self, column: &str) -> Result<Option<(ScalarValue, ScalarValue)>> {
+        let field = self.table.schema.field_with_name(column)?;
+        Ok(match self.partition.get(column) {
+            Some(text) => {
+                let value = partition_value(text.as_deref(), field.data_type())?;
+                (!value.is_null()).then(|| (value.clone(), value))
+            }
+            None => self.bounds.column(field),
+        })
+    }
 }
 
 /// The smallest and largest of the values of a key column, or `None` where a NULL is among them: bounds say nothing of NULLs.
@@ -166,22 +210,24 @@ fn key_column<'a>(keys: &'a RecordBatch, column: &str) -> Result<&'a ArrayRef> {
     keys.column_by_name(column).ok_or_else(|| Error::definite(format!("key column {column} was lost")))
 }
 
-fn in_range(table: &Table, bounds: &Bounds, ranges: &HashMap<&str, (ScalarValue, ScalarValue)>) -> bool {
-    ranges.iter().all(|(column, (from, to))| {
-        let Ok(field) = table.schema.field_with_name(column) else { return true };
-        bounds.column(field).is_none_or(|(least, most)| least <= *to && *from <= most)
-    })
+fn in_range(bounds: &FileBounds, ranges: &HashMap<&str, (ScalarValue, ScalarValue)>) -> Result<bool> {
+    for (column, (from, to)) in ranges {
+        if bounds.of(column)?.is_some_and(|(least, most)| most < *from || *to < least) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
-/// How many keys lie within a file's bounds of the first key column, which `keys` are sorted by.
-fn count_by_first(table: &Table, bounds: &Bounds, key: &[String], keys: &RecordBatch) -> Result<usize> {
-    let Some(first) = key.first() else { return Ok(keys.num_rows()) };
-    let values = key_column(keys, first)?;
-    let field = table.schema.field_with_name(first)?;
-    let bounds = bounds.column(field).filter(|_| values.null_count() == 0);
-    let Some((least, most)) = bounds else { return Ok(keys.num_rows()) };
-    let from = partition_point(values, |value| *value < least)?;
-    Ok(partition_point(values, |value| *value <= most)?.saturating_sub(from))
+/// Those of the keys `among`, which are sorted by `column`, that lie within a file's bounds of it.
+fn within(bounds: &FileBounds, column: &str, keys: &RecordBatch, among: Range<usize>) -> Result<Range<usize>> {
+    let values = key_column(keys, column)?;
+    let bounds = bounds.of(column)?.filter(|_| values.null_count() == 0);
+    let Some((least, most)) = bounds else { return Ok(among) };
+    let values = values.slice(among.start, among.len());
+    let from = partition_point(&values, |value| *value < least)?;
+    let to = partition_point(&values, |value| *value <= most)?;
+    Ok(among.start + from..among.start + to.max(from))
 }
 
 /// The number of the first of `values` for which `is_before` is false, as it is for all that follow.

@@ -4,6 +4,7 @@
 //! the table; here each key is looked for by itself.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, DynComparator, RecordBatch, make_comparator};
@@ -26,6 +27,7 @@ use crate::engine::Engine;
 use crate::error::{At, Error, Result};
 use crate::lake::scan;
 use crate::lake::table::Table;
+use crate::storage::parquet::TAIL;
 
 /// Files, and row groups of each, that are looked into at once.
 const FILES: usize = 16;
@@ -43,8 +45,10 @@ pub struct Within {
 pub struct Search<'a> {
     table: &'a Table,
     readers: Arc<dyn ParquetFileReaderFactory>,
-    /// The columns of the key. The rows are sorted by the first of them, which holds no NULL.
+    /// The columns of the key. The rows are sorted by them.
     columns: Vec<(&'a str, ArrayRef)>,
+    /// So many of them, with which the key begins, are equal in all keys that a file may hold.
+    leading: usize,
     /// The numbers of all keys.
     keys: Vec<usize>,
     /// In how many files' bounds a key lies on average.
@@ -52,11 +56,12 @@ pub struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// A search for the rows of `keys`, sorted by the columns `key`.
+    /// A search for the rows of `keys`, sorted by the columns `key`, of which so many `leading` ones tell the partition.
     pub fn new(
         engine: &Engine,
         table: &'a Table,
         key: &'a [String],
+        leading: usize,
         keys: &RecordBatch,
         overlap: f64,
     ) -> Result<Search<'a>> {
@@ -66,16 +71,20 @@ impl<'a> Search<'a> {
         };
         let columns = key.iter().map(column).collect::<Result<Vec<_>>>()?;
         let readers = scan::readers(table, engine.footers());
-        Ok(Search { table, readers, columns, keys: (0..keys.num_rows()).collect(), overlap })
+        Ok(Search { table, readers, columns, leading, keys: (0..keys.num_rows()).collect(), overlap })
     }
 
-    /// Where in `files` the keys may lie.
-    pub async fn within(&self, files: Vec<usize>) -> Result<Within> {
-        let Some((first, values)) = self.columns.first().filter(|(_, values)| values.null_count() == 0) else {
+    /// Where in `files` the keys may lie, each of which may hold the keys of a range.
+    pub async fn within(&self, files: Vec<(usize, Range<usize>)>) -> Result<Within> {
+        let Some((first, values)) = self.columns.get(self.leading).filter(|(_, values)| values.null_count() == 0)
+        else {
+            let files = files.into_iter().map(|(file, _)| file).collect();
             return Ok(Within { files, rows: HashMap::new() });
         };
         let in_files = futures::stream::iter(files)
-            .map(|file| async move { Ok::<_, Error>((file, self.in_file(file, first, values).await?)) })
+            .map(|(file, keys)| async move {
+                Ok::<_, Error>((file, self.in_file(file, &self.keys[keys], first, values).await?))
+            })
             .buffered(FILES)
             .try_collect::<Vec<_>>()
             .await?;
@@ -89,8 +98,14 @@ impl<'a> Search<'a> {
         Ok(within)
     }
 
-    /// The rows of a file that may hold a key, or `None` for all of them.
-    async fn in_file(&self, file: usize, first: &str, values: &ArrayRef) -> Result<Option<RowSelection>> {
+    /// The rows of a file that may hold one of `keys`, which are sorted by their column `first`, or `None` for all rows.
+    async fn in_file(
+        &self,
+        file: usize,
+        keys: &[usize],
+        first: &str,
+        values: &ArrayRef,
+    ) -> Result<Option<RowSelection>> {
         let object = scan::object(self.table, &self.table.files[file])?;
         // the types as Parquet has them: what a hash is of does not depend on what another writer reads them as
         let options =
@@ -106,7 +121,7 @@ impl<'a> Search<'a> {
         let bounds = Bounds::new(values, converter.row_group_mins(groups)?, converter.row_group_maxes(groups)?)?;
         let (opened, converter, bounds) = (&opened, &converter, &bounds);
         let selectors = futures::stream::iter(0..groups.len())
-            .map(|group| self.in_group(opened, converter, group, bounds.within(&self.keys, group), values))
+            .map(|group| self.in_group(opened, converter, group, bounds.within(keys, group), values))
             .buffered(GROUPS)
             .try_concat()
             .await?;
@@ -184,7 +199,7 @@ impl<'a> Search<'a> {
 
     fn open(&self, object: &ObjectMeta) -> Result<Box<dyn AsyncFileReader>> {
         let file = PartitionedFile::new_from_meta(object.clone());
-        Ok(self.readers.create_reader(0, file, Some(scan::TAIL), &ExecutionPlanMetricsSet::new())?)
+        Ok(self.readers.create_reader(0, file, Some(TAIL), &ExecutionPlanMetricsSet::new())?)
     }
 }
 

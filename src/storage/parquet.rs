@@ -10,7 +10,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 /// What is fetched of a file's end at first, in the hope that its footer is no longer.
-const TAIL: u64 = 64 << 10;
+pub const TAIL: usize = 128 << 10;
 
 /// What `reader` reads of the footer of a file of so many bytes.
 pub async fn footer(
@@ -22,7 +22,7 @@ pub async fn footer(
     if size == 0 {
         return Err(ParquetError::EOF("it has no bytes".to_string()));
     }
-    let mut tail = TAIL.min(size);
+    let mut tail = (TAIL as u64).min(size);
     loop {
         let bytes = store.get_range(path, size - tail..size).await?;
         match reader.try_parse_sized(&bytes, size) {

@@ -8,6 +8,7 @@ use crate::support::readers;
 use crate::support::site::Site;
 use crate::support::table::{NULL, Row, Table, row};
 use crate::support::workload::stamp;
+use serde_json::Value;
 
 /// Rows that each file of [`events`] has.
 const ROWS: usize = 300;
@@ -111,6 +112,31 @@ fn one_key_costs_a_page_of_a_few_thousand() {
         let counts = looked_at(&site, &table, nth, &[update([key, "1"])]);
         assert!(matches!(counts[..], [1..=4096]), "{key}: {counts:?}");
     }
+}
+
+#[test]
+fn keys_are_looked_for_in_their_partitions_alone() {
+    let columns = [("region", "varchar(9) NOT NULL"), ("id", "int NOT NULL"), ("n", "int DEFAULT NULL")];
+    let table = Table::new("shop.places", &columns).primary_key(&["region", "id"]).partitioned_by(&["region"]);
+    let mut site = Site::local();
+    site.declare(&[&table]);
+    let ids = || (0..500).map(|id: u32| (id * 2).to_string());
+    let regions = ["north", "south", "west"];
+    let rows: Vec<_> = regions.iter().flat_map(|region| ids().map(|id| row([region, &id, "0"]))).collect();
+    site.load(&table, 1, &rows);
+    site.run();
+    site.extra_env.push(("LAKEMERGE_LOG".into(), "off,lakemerge=debug".into()));
+    assert_eq!(looked_at(&site, &table, 0, &[update(["south", "8", "1"])]), [500]);
+    // beyond what the partition holds, and in none
+    let new = [insert(["south", "2000", "1"]), insert(["east", "8", "1"]), insert(["west", "-1", "1"])];
+    assert_eq!(looked_at(&site, &table, 1, &new), Vec::<usize>::new());
+    // of the files with one row each the one of the key's region
+    assert_eq!(looked_at(&site, &table, 2, &[update(["east", "8", "2"]), update(["west", "998", "3"])]), [1, 500]);
+    let changed = site.query("SELECT region, id, n FROM shop.places WHERE n <> 0 ORDER BY region, id");
+    let changed: Vec<_> = changed.iter().map(|row| (row["region"].as_str(), &row["id"], &row["n"])).collect();
+    let expected = [("east", 8, 2), ("south", 8, 1), ("south", 2000, 1), ("west", -1, 1), ("west", 998, 3)];
+    let expected: Vec<_> = expected.iter().map(|(r, id, n)| (Some(*r), Value::from(*id), Value::from(*n))).collect();
+    assert_eq!(changed, expected.iter().map(|(r, id, n)| (*r, id, n)).collect::<Vec<_>>());
 }
 
 #[test]
