@@ -24,6 +24,9 @@ const REWRITING: usize = 2;
 /// Rows that are sorted may take this part of the memory limit.
 const SORTING: usize = 4;
 
+/// The keys of more changes than that may not fit in one array of texts, which has 31 bits for its length.
+const MOST_CHANGES: usize = 2 << 30;
+
 /// With less there is no room for what the allocator keeps of memory that was given back.
 const AMPLE: usize = 512 << 20;
 
@@ -218,7 +221,7 @@ fn changes_memory(memory_limit: usize) -> usize {
     if let Some(bytes) = std::env::var("LAKEMERGE_TEST_CHANGES_MEMORY").ok().and_then(|text| text.parse().ok()) {
         return bytes;
     }
-    memory_limit / 4
+    (memory_limit / 4).min(MOST_CHANGES)
 }
 
 /// `name` as an SQL identifier.

@@ -234,7 +234,8 @@ pub fn gone(layout: &Layout, changes: &Changes, change: usize, sources: &[Option
     let open = sources.iter().enumerate().filter(|(_, source)| source.is_none());
     let names: Vec<_> = open.map(|(column, _)| layout.schema.field(column).name().as_str()).collect();
     Error::definite(format!(
-        "{}: the update does not say what {} is (CsvNoSupValue), and the row it updates is not there",
+        "{}: the update does not say what {} is (CsvNoSupValue), and the row it updates is not there; mend the record, or have \
+         the task load the table again and run with --reload TABLE",
         changes.record(change),
         names.join(", ")
     ))

@@ -1,6 +1,9 @@
 //! Steps that change no row: what a user or the raw files say is noted in the log.
 
+use std::sync::Arc;
+
 use deltalake::kernel::Action;
+use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 
 use super::definition;
@@ -14,6 +17,9 @@ use crate::lake::position::{Facts, LoadedFile, Position};
 use crate::lake::table::{Ours, Table};
 use crate::merge::Merged;
 
+/// Files that are fetched at once.
+const FETCHES: usize = 8;
+
 impl TableRun<'_> {
     /// LOAD files that were written again: the same content is no reload, and is noted as it is now.
     pub(super) async fn compare(&mut self, files: &[RawFile], opened: &Opened) -> Result<Outcome> {
@@ -26,8 +32,7 @@ impl TableRun<'_> {
     /// The LOAD files that were `read`, as they are now; their content must be what it was.
     pub(super) async fn compared(&self, files: &[RawFile], read: &[LoadedFile]) -> Result<Vec<LoadedFile>> {
         let mut load = read.to_vec();
-        for file in files {
-            let hash = content::hash(self.job.raw.store.as_ref(), file).await.at(|| &file.shown)?;
+        for (file, hash) in self.hashed(files).await? {
             let Some(known) = load.iter_mut().find(|known| known.name == file.name) else { continue };
             if known.hash != hash {
                 return Err(next::load_changed(&file.name));
@@ -37,14 +42,24 @@ impl TableRun<'_> {
         Ok(load)
     }
 
+    /// The hash of each file's content.
+    async fn hashed(&self, files: &[RawFile]) -> Result<Vec<(RawFile, String)>> {
+        let hashed = files.iter().cloned().map(|file| {
+            let store = Arc::clone(&self.job.raw.store);
+            async move {
+                let hash = content::hash(store.as_ref(), &file).await.at(|| &file.shown)?;
+                Ok((file, hash))
+            }
+        });
+        futures::stream::iter(hashed).buffered(FETCHES).try_collect().await
+    }
+
     /// Takes the LOAD files as they are now as those that were read.
     pub(super) async fn accept_load(&mut self, opened: &Opened, listing: &Listing) -> Result<Outcome> {
         let mut facts = opened.ours.facts.clone();
-        facts.load.clear();
-        for file in &listing.loads {
-            let hash = content::hash(self.job.raw.store.as_ref(), file).await.at(|| &file.shown)?;
-            facts.load.push(LoadedFile { name: file.name.clone(), size: file.size, tag: file.tag.clone(), hash });
-        }
+        let hashed = self.hashed(&listing.loads).await?.into_iter();
+        let loaded = |(RawFile { name, size, tag, .. }, hash)| LoadedFile { name, size, tag, hash };
+        facts.load = hashed.map(loaded).collect();
         self.report
             .notes
             .push(format!("{} LOAD files are taken as merged; none was read into the table", facts.load.len()));
