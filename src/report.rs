@@ -185,3 +185,19 @@ impl Report {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_is_stopped_still_tells_that_a_table_failed() {
+        let report = |error: &Error| {
+            let mut table = TableReport::new("shop.orders".into());
+            table.fail(error);
+            Report::new("run", 0.0, vec![table]).ended_by(&Error::transient("stopped")).exit_code
+        };
+        assert_eq!(report(&Error::definite("a bad record")), 1);
+        assert_eq!(report(&Error::transient("a lost connection")), 75);
+    }
+}

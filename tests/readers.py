@@ -4,6 +4,7 @@
     readers.py find    URI COLUMNS COLUMN VALUE   the same, of the rows where COLUMN = VALUE (the engines may skip files)
     readers.py compact URI                    rewrites small files into larger ones, as another writer would: {"version": 7}
     readers.py compact-with-filters URI       the same, with Bloom filters on all columns
+    readers.py create  URI ROWS               a table of numbers and days, [[number, "2024-01-31"], ...], both NOT NULL
     readers.py describe URI [NAME]            gives the table that name, description, comment and other properties; what it then has
     readers.py delete  URI CONDITION          a foreign DELETE: {"version": 7}
     readers.py restore URI VERSION            RESTORE to a version: {"version": 7}
@@ -130,6 +131,18 @@ def read_duckdb(uri, columns, condition):
     return connection.execute(f"SELECT {names} FROM delta_scan($uri) {condition}", {"uri": uri}).to_arrow_table()
 
 
+def create(uri, rows):
+    schema = pyarrow.schema(
+        [
+            pyarrow.field("id", pyarrow.int32(), nullable=False),
+            pyarrow.field("day", pyarrow.date32(), nullable=False),
+        ]
+    )
+    days = [{"id": number, "day": datetime.date.fromisoformat(day)} for number, day in rows]
+    deltalake.write_deltalake(uri, pyarrow.Table.from_pylist(days, schema), storage_options=storage_options())
+    return {"version": open_table(uri).version()}
+
+
 def describe(table, uri, name=None):
     if name is not None:
         table.alter.set_table_name(name)
@@ -145,6 +158,7 @@ def describe(table, uri, name=None):
         "name": found.name,
         "description": found.description,
         "properties": {key: value for key, value in found.configuration.items() if not key.startswith(ours)},
+        "not null": [field.name for field in table.schema().fields if not field.nullable],
         "comments": {field.name: field.metadata.get("comment") for field in table.schema().fields},
     }
 
@@ -165,6 +179,8 @@ def main(command, uri, *rest):
             "polars": rows(read_polars(uri, columns, where), columns),
             "duckdb": rows(read_duckdb(uri, columns, condition("from_hex('{}')")), columns),
         }
+    if command == "create":
+        return create(uri, json.loads(rest[0]))
     table = open_table(uri)
     if command == "compact":
         table.optimize.compact()

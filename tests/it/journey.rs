@@ -130,6 +130,15 @@ fn a_report_that_cannot_be_written_is_refused_before_the_run() {
 }
 
 #[test]
+fn a_long_statement_is_answered() {
+    let demo = demo();
+    lakemerge(&demo, &["run"]).exits(0);
+    let conditions = (0..3000).map(|year| format!("\"Year\" = {year}")).collect::<Vec<_>>().join(" OR ");
+    let sql = format!("SELECT count(*) AS n FROM fossil.coal_prod WHERE {conditions}");
+    lakemerge(&demo, &["query", &sql]).exits(0);
+}
+
+#[test]
 fn query_is_read_only() {
     let demo = demo();
     lakemerge(&demo, &["run"]).exits(0);

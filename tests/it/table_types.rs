@@ -141,6 +141,28 @@ fn a_large_file_of_another_writers_compaction_is_rewritten_and_purged() {
 }
 
 #[test]
+fn a_table_of_another_writer_is_taken_only_if_that_is_said() {
+    let days = Table::new("shop.days", &[("id", "int(11) NOT NULL"), ("day", "date NOT NULL")]);
+    for table_type in [MERGE, "table_type = \"copy-on-write\""] {
+        let site = Site::local();
+        site.declare(&[&days]);
+        site.edit("lakemerge.toml", "[lake]\n", &format!("[lake]\n{table_type}\n"));
+        readers::create(&site, &days, &[(1, "2024-01-01"), (2, "2024-01-02")]);
+        assert_eq!(readers::describe(&site, &days, None)["not null"], serde_json::json!(["id", "day"]));
+        site.changes(&days, &stamp(0), &[update(["2", "2024-02-02"]), insert(["3", "0000-00-00"])]);
+        site.command(&["run"]).exits(1).says(&["--adopt shop.days"]);
+        let report = site.run_exits(0, &["--adopt", "shop.days"]).1.table(&days);
+        assert_eq!((&report["updated"], &report["zero_dates"]), (&1.into(), &1.into()), "{report:#}");
+        let expected = [row(["1", "2024-01-01"]), row(["2", "2024-02-02"]), vec![Some("3".into()), None]];
+        assert_same(&site.rows(&days), &expected, "by lakemerge");
+        for (engine, rows) in readers::rows(&site, &days) {
+            assert_same(&rows, &expected, &format!("read by {engine}"));
+        }
+        assert_eq!(readers::describe(&site, &days, None)["not null"], serde_json::json!([]));
+    }
+}
+
+#[test]
 fn what_the_owner_says_of_a_table_survives_a_reload() {
     let (goods, site) = goods();
     site.load(&goods, 1, &[row(["1", "a"])]);

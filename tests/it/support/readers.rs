@@ -26,6 +26,11 @@ pub fn compact_with_filters(site: &Site, table: &Table) {
     python(site, table, &["compact-with-filters"]);
 }
 
+/// Makes the table as another writer would: its columns are a number and a day, and both are NOT NULL.
+pub fn create(site: &Site, table: &Table, rows: &[(u32, &str)]) {
+    python(site, table, &["create", &serde_json::to_string(rows).expect("rows are JSON")]);
+}
+
 /// What the log says of the table in words, after it was given this name, a description, comments and properties, if any.
 pub fn describe(site: &Site, table: &Table, name: Option<&str>) -> serde_json::Value {
     let name: Vec<_> = ["describe"].into_iter().chain(name).collect();
