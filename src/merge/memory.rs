@@ -1,10 +1,11 @@
 //! Batches and memory: what fits is held, what does not is sorted by key with spilling to disk and comes back in parts
-//! that fit, each with all changes of its keys (T-A26).
+//! that fit, each with all changes of its keys that count (T-A26).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, BooleanArray, RecordBatch, UInt8Array, UInt64Array};
-use datafusion::arrow::compute::partition;
+use datafusion::arrow::compute::{concat, partition, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt8Type};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -35,6 +36,13 @@ pub enum Held {
     First(Vec<ChangeRows>, BoxStream<'static, Result<ChangeRows>>),
 }
 
+/// The changes of some keys.
+pub struct Part {
+    pub changes: Vec<ChangeRows>,
+    /// How many there were beside, which later ones of the same keys outdate: one row may change more often than fits.
+    pub outdated: u64,
+}
+
 /// Holds as many of `changes` as there is memory for.
 pub async fn hold(engine: &Engine, mut changes: BoxStream<'static, Result<ChangeRows>>) -> Result<Held> {
     let reserved = engine.reserve_changes();
@@ -49,13 +57,13 @@ pub async fn hold(engine: &Engine, mut changes: BoxStream<'static, Result<Change
     Ok(Held::All(held, reserved))
 }
 
-/// The changes `first` and `rest` in parts: each has all changes of its keys, in their order, and parts come by key.
+/// The changes `first` and `rest` in parts, which come by key; within one the changes of a key are in their order.
 pub fn by_key(
     engine: &Engine,
     layout: &Layout,
     first: Vec<ChangeRows>,
     rest: BoxStream<'static, Result<ChangeRows>>,
-) -> Result<BoxStream<'static, Result<Vec<ChangeRows>>>> {
+) -> Result<BoxStream<'static, Result<Part>>> {
     let schema = numbered_schema(&layout.schema);
     let mut next = 0;
     let numbered = futures::stream::iter(first.into_iter().map(Ok)).chain(rest).map({
@@ -68,7 +76,7 @@ pub fn by_key(
     let sorted = async move {
         let by: Vec<_> = layout.key_numbers().chain([layout.schema.fields().len()]).collect();
         let rows = sort::sorted(&engine, &layout, &by, Box::pin(numbered)).await?;
-        Ok::<_, Error>(Parts { rows, layout, bytes, held: vec![], held_bytes: 0 })
+        Ok::<_, Error>(Parts::new(rows, layout, bytes))
     };
     let parts = futures::stream::once(sorted).map_ok(|parts| {
         futures::stream::try_unfold(parts, |mut parts| async move { Ok(parts.next().await?.map(|part| (part, parts))) })
@@ -105,61 +113,125 @@ fn numbered(schema: &SchemaRef, rows: ChangeRows, next: &mut u64) -> Result<Reco
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
-/// Rows that come sorted by key, cut between two keys whenever they fill a part.
+/// Rows that come sorted by key and change, cut between two keys whenever they fill a part.
 struct Parts {
     rows: SendableRecordBatchStream,
     layout: Layout,
     bytes: usize,
     held: Vec<RecordBatch>,
     held_bytes: usize,
+    /// Those of the last key, which may go on in the next batch.
+    last: Vec<RecordBatch>,
+    outdated: u64,
 }
 
 impl Parts {
-    async fn next(&mut self) -> Result<Option<Vec<ChangeRows>>> {
-        while let Some(batch) = self.rows.try_next().await? {
-            self.held_bytes += batch.get_array_memory_size();
-            self.held.push(batch);
-            if self.held_bytes < self.bytes {
-                continue;
-            }
-            if let Some(rest) = self.cut()? {
-                self.held_bytes = rest.get_array_memory_size();
-                let part = std::mem::replace(&mut self.held, vec![rest]);
-                return Ok(Some(self.changes(&part)?));
-            }
-        }
-        let part = std::mem::take(&mut self.held);
-        if part.is_empty() { Ok(None) } else { self.changes(&part).map(Some) }
+    fn new(rows: SendableRecordBatchStream, layout: Layout, bytes: usize) -> Parts {
+        Parts { rows, layout, bytes, held: vec![], held_bytes: 0, last: vec![], outdated: 0 }
     }
 
-    /// Takes the rows of the last key away, which may go on in the next batch; none where that are all of a batch.
-    fn cut(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(last) = self.held.pop() else { return Ok(None) };
-        let keys = partition(&self.layout.key_columns(&last))?.ranges();
-        let at = keys.last().map_or(0, |key| key.start);
-        if at == 0 {
-            self.held.push(last);
-            return Ok(None);
+    async fn next(&mut self) -> Result<Option<Part>> {
+        while let Some(batch) = self.rows.try_next().await? {
+            self.push(batch)?;
+            if self.held_bytes >= self.bytes {
+                return self.part().map(Some);
+            }
         }
-        self.held.push(last.slice(0, at));
-        Ok(Some(last.slice(at, last.num_rows() - at)))
+        self.held.append(&mut self.last);
+        if self.held.is_empty() { Ok(None) } else { self.part().map(Some) }
+    }
+
+    fn part(&mut self) -> Result<Part> {
+        self.held_bytes = 0;
+        let held = std::mem::take(&mut self.held);
+        Ok(Part { changes: self.changes(&held)?, outdated: std::mem::take(&mut self.outdated) })
+    }
+
+    /// Holds the rows of `batch` that count, and gives those up that they outdate.
+    fn push(&mut self, batch: RecordBatch) -> Result<()> {
+        let keeps_deleted = self.layout.keeps_deleted();
+        let keys = partition(&self.layout.key_columns(&batch))?.ranges();
+        let Some(first) = keys.first() else { return Ok(()) };
+        let operations = operations(&batch);
+        if self.goes_on_in(&batch)? {
+            let values_are_before = keeps_deleted && operations[first.clone()].iter().all(is_delete);
+            for row in std::mem::take(&mut self.last) {
+                if values_are_before && !self::operations(&row).iter().all(is_delete) {
+                    self.last.push(row);
+                } else {
+                    self.outdated += records(&row);
+                }
+            }
+        }
+        let (mut counting, mut of_last) = (vec![], 0);
+        for key in &keys {
+            of_last = counting.len();
+            counting.extend(counting_of(&operations, key, keeps_deleted));
+        }
+        let rows = if counting.len() == batch.num_rows() { batch.clone() } else { taken(&batch, &counting)? };
+        self.outdated += records(&batch) - records(&rows);
+        if keys.len() > 1 || !self.goes_on_in(&batch)? {
+            let settled = std::mem::take(&mut self.last).into_iter().chain([rows.slice(0, of_last)]);
+            for rows in settled.filter(|rows| rows.num_rows() > 0) {
+                self.held_bytes += rows.get_array_memory_size();
+                self.held.push(rows);
+            }
+        }
+        // not as a part of the batch, all of which it would keep in memory
+        for row in of_last..rows.num_rows() {
+            self.last.push(taken(&rows, &[row])?);
+        }
+        Ok(())
+    }
+
+    /// True if the first key of `batch` is the last one so far.
+    fn goes_on_in(&self, batch: &RecordBatch) -> Result<bool> {
+        let Some(last) = self.last.last() else { return Ok(false) };
+        let last = self.layout.key_columns(&last.slice(0, 1));
+        let first = self.layout.key_columns(&batch.slice(0, 1));
+        let pairs = last.iter().zip(&first).map(|(last, first)| concat(&[last.as_ref(), first.as_ref()]));
+        Ok(partition(&pairs.collect::<Result<Vec<_>, _>>()?)?.len() == 1)
     }
 
     fn changes(&self, part: &[RecordBatch]) -> Result<Vec<ChangeRows>> {
         let columns: Vec<_> = (0..self.layout.schema.fields().len()).collect();
         let of_batch = |batch: &RecordBatch| {
-            let added = batch.columns().iter().skip(columns.len() + 1).collect::<Vec<_>>();
-            let [operations, moved] = added.as_slice() else {
-                return Err(Error::definite("the sort lost the operations of its rows"));
-            };
-            let operations = operations.as_primitive::<UInt8Type>().values().iter();
+            let moved = batch.column(batch.num_columns() - 1).as_boolean();
             Ok(ChangeRows {
-                moved: moved.as_boolean().values().set_indices().collect(),
-                ..ChangeRows::whole(batch.project(&columns)?, operations.map(|code| operation(*code)).collect())
+                moved: moved.values().set_indices().collect(),
+                ..ChangeRows::whole(batch.project(&columns)?, operations(batch))
             })
         };
         part.iter().map(of_batch).collect()
     }
+}
+
+/// Of the rows of one key those that say what becomes of it: the last one, and before it, if it marks a row that stays, the
+/// last that has its values.
+fn counting_of(operations: &[Operation], key: &Range<usize>, keeps_deleted: bool) -> impl Iterator<Item = usize> {
+    let last = key.end - 1;
+    let marks = keeps_deleted && is_delete(&operations[last]);
+    let values = key.clone().rev().find(|row| !is_delete(&operations[*row])).filter(|_| marks);
+    values.into_iter().chain([last])
+}
+
+fn is_delete(operation: &Operation) -> bool {
+    *operation == Operation::Delete
+}
+
+/// What [`numbered`] says of the operations.
+fn operations(rows: &RecordBatch) -> Vec<Operation> {
+    let codes = rows.column(rows.num_columns() - 2).as_primitive::<UInt8Type>();
+    codes.values().iter().map(|code| operation(*code)).collect()
+}
+
+/// How many rows stand for a record.
+fn records(rows: &RecordBatch) -> u64 {
+    (rows.num_rows() - rows.column(rows.num_columns() - 1).as_boolean().true_count()) as u64
+}
+
+fn taken(rows: &RecordBatch, numbers: &[usize]) -> Result<RecordBatch> {
+    Ok(take_record_batch(rows, &UInt64Array::from_iter_values(numbers.iter().map(|row| *row as u64)))?)
 }
 
 /// The operation of which `code` is the number.

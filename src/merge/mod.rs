@@ -123,7 +123,7 @@ pub async fn merge(
     let step = Step { engine, table, layout, same_key };
     match memory::hold(engine, changes).await? {
         Held::All(changes, _reserved) => {
-            let net = net_of(engine, layout, changes).await?;
+            let net = net_of(engine, layout, changes, 0).await?;
             if step.new_rows_are_known(&net) {
                 return step.mark_and_append(&net).await;
             }
@@ -157,12 +157,15 @@ pub async fn foresee(
     same_key: SameKey,
 ) -> Result<Foreseen> {
     let (mut parts, _reserved) = match memory::hold(engine, changes).await? {
-        Held::All(changes, reserved) => (futures::stream::once(async { Ok(changes) }).boxed(), Some(reserved)),
+        Held::All(changes, reserved) => {
+            let all = memory::Part { changes, outdated: 0 };
+            (futures::stream::once(async { Ok(all) }).boxed(), Some(reserved))
+        }
         Held::First(first, rest) => (memory::by_key(engine, layout, first, rest)?, None),
     };
     let mut foreseen = Foreseen::default();
-    while let Some(part) = parts.try_next().await? {
-        let net = net_of(engine, layout, part).await?;
+    while let Some(memory::Part { changes, outdated }) = parts.try_next().await? {
+        let net = net_of(engine, layout, changes, outdated).await?;
         foreseen.read += net.read;
         foreseen.netted_away += net.netted_away;
         if let Some(table) = table {
@@ -175,9 +178,11 @@ pub async fn foresee(
     Ok(foreseen)
 }
 
-async fn net_of(engine: &Engine, layout: &Layout, changes: Vec<ChangeRows>) -> Result<Net> {
+/// Nets `changes`, beside which there were so many that these `outdated` before.
+async fn net_of(engine: &Engine, layout: &Layout, changes: Vec<ChangeRows>, outdated: u64) -> Result<Net> {
     let (layout, threads) = (layout.clone(), engine.threads());
-    spawn_blocking(move || net::net(&layout, changes, threads)).await?
+    let net = spawn_blocking(move || net::net(&layout, changes, threads)).await??;
+    Ok(Net { read: net.read + outdated, netted_away: net.netted_away + outdated, ..net })
 }
 
 /// What merging a batch is about.
@@ -235,13 +240,14 @@ impl Step<'_> {
     /// Merges a batch that is too large for the memory part by part, and writes the rows that it leaves behind.
     async fn write_parts(
         &self,
-        mut parts: BoxStream<'static, Result<Vec<ChangeRows>>>,
+        mut parts: BoxStream<'static, Result<memory::Part>>,
         (located, counts): &mut (Rows, Counts),
     ) -> Result<Vec<Add>> {
         let (upserts, rows) = mpsc::channel(1);
         let merge = async move {
-            while let Some(part) = parts.try_next().await? {
-                let part = self.part(&net_of(self.engine, self.layout, part).await?).await?;
+            while let Some(memory::Part { changes, outdated }) = parts.try_next().await? {
+                let net = net_of(self.engine, self.layout, changes, outdated).await?;
+                let part = self.part(&net).await?;
                 counts.add(part.counts);
                 for (file, rows) in part.located {
                     *located.entry(file).or_default() |= rows;

@@ -81,12 +81,19 @@ fn a_change_file_beyond_the_memory_is_merged_in_parts() {
             .into_iter()
             .chain(deletes)
             .chain(rows(50_000..60_000, "new").map(|values| insert(texts(&values))))
+            // and two rows that change more often than fits
+            .chain((0..20_000).flat_map(|_| rows(30_000..30_001, "updated")).map(|values| update(texts(&values))))
+            .chain((0..20_000).flat_map(|_| rows(10_000..10_001, "x")).map(|values| delete(texts(&values))))
             .collect();
         site.changes(&table, &stamp(0), &changes);
         site.extra_env = vec![("LAKEMERGE_TEST_CHANGES_MEMORY".into(), "1000000".into())];
         let report = site.run().table(&table);
         let counts = ["commits", "read", "inserted", "updated", "deleted", "netted_away"].map(|name| &report[name]);
-        assert_eq!(counts, [1, 70_000, 10_000, 20_000, 20_000, 20_000], "{report:#}");
+        assert_eq!(counts, [1, 110_000, 10_000, 20_000, 20_000, 60_000], "{report:#}");
+        if soft {
+            let marked = site.query("SELECT text, _deleted FROM shop.wide WHERE id = 10000");
+            assert_eq!((&marked[0]["text"], &marked[0]["_deleted"]), (&"updated".into(), &true.into()), "{marked:?}");
+        }
 
         let live = if soft { "WHERE NOT coalesce(_deleted, false)" } else { "" };
         let found = site.query(&format!(
