@@ -120,6 +120,11 @@ impl Engine {
         self.memory_limit / 2
     }
 
+    /// Bytes that a raw record may have: what is cut, typed, sorted and written of it stands beside each other.
+    pub fn longest_record(&self) -> usize {
+        self.memory_limit / 8
+    }
+
     /// The pool of DataFusion's operators and of row groups that are being read or written.
     pub fn pool(&self) -> Arc<dyn MemoryPool> {
         Arc::clone(&self.runtime.memory_pool)

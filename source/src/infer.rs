@@ -17,6 +17,7 @@ use crate::schema::{Column, SqlType, TableSchema};
 /// What the full load of a table shows about its columns.
 pub struct Inference {
     settings: S3Settings,
+    longest: usize,
     layout: Layout,
     rules: TableRules,
     key: Vec<String>,
@@ -31,7 +32,13 @@ impl Inference {
     pub fn new(settings: &S3Settings) -> Self {
         let layout = Layout::of(settings, FileKind::Load);
         let rules = TableRules::default();
-        Self { settings: settings.clone(), layout, rules, key: Vec::new(), header: None, guesses: None }
+        let (settings, longest) = (settings.clone(), usize::MAX);
+        Self { settings, longest, layout, rules, key: Vec::new(), header: None, guesses: None }
+    }
+
+    /// Takes no record of more bytes than these.
+    pub fn with_longest(self, bytes: usize) -> Self {
+        Self { longest: bytes, ..self }
     }
 
     /// Leaves out what the task adds to the source's columns; `key` is the configured one.
@@ -44,7 +51,7 @@ impl Inference {
     /// # Errors
     /// If the file cannot be cut into records of one shape, the same as in the files before it, or is not UTF-8.
     pub fn observe<R: Read>(&mut self, input: R) -> Result<(), RecordError> {
-        let mut cutter = Cutter::new(input, &self.settings);
+        let mut cutter = Cutter::new(input, &self.settings).with_longest(self.longest);
         let mut fields = Fields::default();
         let mut scratch = Vec::new();
         let stopped = |record, stop| RecordError::stopped(record, stop, |_| None);

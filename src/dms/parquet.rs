@@ -30,6 +30,8 @@ use crate::storage::parquet::{Stretches, footer, span};
 
 /// Up to this size a file is fetched by one request.
 const SMALL: u64 = 8 << 20;
+/// A row group is held as it lies in the file, and may be so many times as large as a record, which is held several times.
+const LARGEST: u64 = 4;
 /// Bytes that the values of one step should have at most.
 const STEP_BYTES: i64 = 64 << 20;
 /// Footers fetched at once.
@@ -39,6 +41,8 @@ const FETCHES: usize = 32;
 pub struct ParquetRows {
     bytes: Source,
     size: u64,
+    /// Bytes that a row group may have.
+    largest: u64,
     file: ArrowReaderMetadata,
     /// The row groups that are still to come.
     groups: Range<usize>,
@@ -78,7 +82,8 @@ impl ParquetRows {
         let rows = if reading.apart.is_some() { rows.setting_bad_apart() } else { rows };
         let rows = if reading.reads_commit_times(kind) { rows.with_commit_times() } else { rows };
         let groups = 0..told.metadata().num_row_groups();
-        Ok(ParquetRows { bytes, size: file.size, file: told, groups, batches: None, rows })
+        let largest = u64::try_from(reading.longest).unwrap_or(u64::MAX).saturating_mul(LARGEST);
+        Ok(ParquetRows { bytes, size: file.size, largest, file: told, groups, batches: None, rows })
     }
 
     /// How many records have been read so far.
@@ -119,6 +124,15 @@ impl ParquetRows {
         let metadata = Arc::clone(self.file.metadata());
         let metadata = metadata.row_group(group);
         let span = guarded(|| Ok(span(metadata))).map_err(|error| self.damaged(&error))?;
+        let bytes = span.end - span.start;
+        if bytes > self.largest {
+            return Err(RecordError::Columns(format!(
+                "row group {} has {} MiB, which are held at once, and run.memory_limit leaves no room for them; raise it, or \
+                 let the task write smaller ones (RowGroupLength)",
+                group + 1,
+                bytes >> 20
+            )));
+        }
         if span.end > self.size {
             let beyond = ParquetError::EOF(format!("row group {} ends beyond the file's end", group + 1));
             return Err(self.damaged(&beyond));

@@ -49,6 +49,8 @@ pub struct Reading {
     pub in_flight: Budget,
     /// Pieces of work that are worth doing at once.
     pub threads: usize,
+    /// Bytes that a record of CSV may have.
+    pub longest: usize,
     pub settings: Arc<S3Settings>,
     pub shape: Arc<Shape>,
     pub datetime: DatetimeAs,
@@ -128,6 +130,7 @@ impl Reading {
             store,
             in_flight: Budget::new(1 << 20),
             threads: 1,
+            longest: usize::MAX,
             settings: Arc::default(),
             shape: Arc::new(Shape::of(TableSchema { columns, primary_key })),
             datetime: DatetimeAs::default(),

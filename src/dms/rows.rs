@@ -84,8 +84,9 @@ impl RowReader {
 fn make_reader(reading: &Reading, file: &RawFile, kind: FileKind) -> MakeReader {
     let (reading, of_all_tables) = (reading.clone(), file.holds_all_tables());
     Arc::new(move |input| {
-        let Reading { settings, shape, key, datetime, .. } = &reading;
-        let reader = RecordReader::new(input, settings, kind, Arc::clone(shape), *datetime).with_key(key, *datetime);
+        let Reading { settings, shape, key, datetime, longest, .. } = &reading;
+        let reader = RecordReader::new(input, settings, kind, Arc::clone(shape), *datetime).with_longest(*longest);
+        let reader = reader.with_key(key, *datetime);
         let reader = if of_all_tables { reader.of_all_tables(&reading.table) } else { reader };
         let reader = if reading.apart.is_some() { reader.setting_bad_apart() } else { reader };
         if reading.reads_commit_times(kind) { reader.with_commit_times() } else { reader }

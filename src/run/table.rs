@@ -285,6 +285,7 @@ impl<'a> TableRun<'a> {
             Some(told) => told,
             None => {
                 let inference = Inference::new(&self.job.settings).with_rules(self.meant.rules.clone(), key);
+                let inference = inference.with_longest(self.engine.longest_record());
                 reading::infer(Arc::clone(&self.job.raw.store), inference, files.to_vec()).await?
             }
         };
@@ -322,6 +323,7 @@ impl<'a> TableRun<'a> {
             store: Arc::clone(&self.job.raw.store),
             in_flight: self.engine.in_flight().clone(),
             threads: self.engine.threads(),
+            longest: self.engine.longest_record(),
             settings: Arc::clone(&self.job.settings),
             shape: Arc::clone(&definition.shape),
             datetime: self.meant.datetime,

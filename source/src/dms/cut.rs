@@ -56,16 +56,23 @@ pub(crate) struct Fields {
 pub(crate) enum Stop {
     /// Something follows the closing quote of this field, counted from 0.
     AfterQuote(usize),
-    TooLong,
+    /// More bytes than these.
+    TooLong(usize),
     /// The file ends where a complete one cannot end.
     Cut(&'static str),
     Io(io::Error),
 }
 
 impl Stop {
-    pub const TOO_LONG: &str = "it is longer than 512 MiB; is a quote left open, or is CsvRowDelimiter another one?";
     pub const AFTER_QUOTE: &str =
         "has text after its closing quote; do the settings have another Rfc4180 or delimiter?";
+
+    /// Why a record of more bytes than these is none.
+    pub fn too_long(bytes: usize) -> String {
+        let hint = if bytes < LONGEST { "; if it is as it should be, raise run.memory_limit" } else { "" };
+        let longest = bytes >> 20;
+        format!("it is longer than {longest} MiB; is a quote left open, or is CsvRowDelimiter another one?{hint}")
+    }
 
     /// Whether it may be that only the rest of a record has not come.
     pub fn is_at_end(&self) -> bool {
@@ -79,6 +86,7 @@ pub(crate) struct Cutter<R> {
     delimiter: u8,
     row: RowDelimiter,
     quoting: bool,
+    longest: usize,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -96,6 +104,7 @@ impl<R: Read> Cutter<R> {
             delimiter: settings.csv_delimiter,
             row: settings.csv_row_delimiter,
             quoting: settings.rfc4180,
+            longest: LONGEST,
             buffer: vec![0; BUFFER],
             start: 0,
             end: 0,
@@ -103,6 +112,11 @@ impl<R: Read> Cutter<R> {
             ended: false,
             failed: None,
         }
+    }
+
+    /// Takes no record of more bytes than these.
+    pub fn with_longest(self, bytes: usize) -> Self {
+        Self { longest: bytes.clamp(BUFFER, LONGEST), ..self }
     }
 
     /// Cuts the next record into `fields` and gives its length in bytes, or `None` at the end of the file.
@@ -187,10 +201,10 @@ impl<R: Read> Cutter<R> {
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
         if self.end == self.buffer.len() {
-            if self.buffer.len() >= LONGEST {
-                return Err(Stop::TooLong);
+            if self.buffer.len() >= self.longest {
+                return Err(Stop::TooLong(self.longest));
             }
-            self.buffer.resize(self.buffer.len() * 2, 0);
+            self.buffer.resize((self.buffer.len() * 2).min(self.longest), 0);
         }
         let before = self.end;
         while !self.ended && self.end < self.buffer.len() {
@@ -342,7 +356,7 @@ mod tests {
                 Err(stop) => {
                     told.push(match stop {
                         Stop::AfterQuote(field) => format!("after quote {field}"),
-                        Stop::TooLong => "too long".to_owned(),
+                        Stop::TooLong(bytes) => format!("longer than {bytes}"),
                         Stop::Cut(reason) => reason.to_owned(),
                         Stop::Io(error) => error.to_string(),
                     });
@@ -374,6 +388,18 @@ mod tests {
     #[test]
     fn text_after_a_closing_quote_is_refused() {
         check("1,2\n1,\"a\"b\n", &["1|2", "after quote 1"]);
+    }
+
+    #[test]
+    fn a_record_has_no_more_bytes_than_it_may() {
+        let longest = BUFFER * 3 / 2;
+        let cut = |length: usize| {
+            let text = format!("1\n\"{}\"\n2\n", "x".repeat(length));
+            let mut cutter = Cutter::new(text.as_bytes(), &S3Settings::default()).with_longest(longest);
+            let mut fields = Fields::default();
+            (0..3).map_while(|_| cutter.next(&mut fields).ok().flatten()).count()
+        };
+        assert_eq!((cut(BUFFER), cut(longest - 3), cut(longest)), (3, 3, 1));
     }
 
     #[test]

@@ -121,6 +121,11 @@ impl<R: Read> RecordReader<R> {
         self
     }
 
+    /// Takes no record of more bytes than these.
+    pub fn with_longest(self, bytes: usize) -> Self {
+        Self { cutter: self.cutter.with_longest(bytes), ..self }
+    }
+
     /// Says which columns make the key: no record goes without a value of theirs, and before images of theirs tell the
     /// updates that gave a row another key.
     pub fn with_key(mut self, key: &[usize], datetime: DatetimeAs) -> Self {

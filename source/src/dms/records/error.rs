@@ -133,8 +133,8 @@ impl RecordError {
             Stop::AfterQuote(field) => {
                 Self::Bad { record, column: name(field), value: None, reason: Stop::AFTER_QUOTE.to_owned() }
             }
-            Stop::TooLong if record == 0 => Self::Header(Stop::TOO_LONG.to_owned()),
-            Stop::TooLong => Self::bad(record, Stop::TOO_LONG.to_owned()),
+            Stop::TooLong(bytes) if record == 0 => Self::Header(Stop::too_long(bytes)),
+            Stop::TooLong(bytes) => Self::bad(record, Stop::too_long(bytes)),
             Stop::Cut(reason) => Self::Cut { record, reason: reason.to_owned() },
             Stop::Io(error) => Self::Io(error),
         }
