@@ -21,6 +21,10 @@ const RAW: usize = 16;
 /// Pieces of data files that are rewritten may take this part of the pool: sorts of other tables share it.
 const REWRITING: usize = 2;
 
+/// Footers of data files that were read are kept in this part of the memory limit, by the count of their library, which is
+/// a third of what they take.
+const FOOTERS: usize = 32;
+
 /// Rows that are sorted may take this part of the memory limit.
 const SORTING: usize = 4;
 
@@ -61,7 +65,8 @@ impl Engine {
     pub fn new(lake: &Location, memory_limit: usize, threads: usize, at_once: usize) -> Result<Engine> {
         // what does not fit into memory may take as much of the disk as there is
         let disk = DiskManagerBuilder::default().with_max_temp_directory_size(u64::MAX);
-        let runtime = RuntimeEnvBuilder::new().with_disk_manager_builder(disk).build()?;
+        let builder = RuntimeEnvBuilder::new().with_disk_manager_builder(disk);
+        let runtime = builder.with_metadata_cache_limit(memory_limit / FOOTERS).build()?;
         runtime.register_object_store(&lake.store_url()?, Arc::clone(&lake.store));
         let memory_is_scarce = memory_limit < AMPLE;
         if memory_is_scarce {
@@ -115,14 +120,14 @@ impl Engine {
         self.memory_limit
     }
 
-    /// Bytes that DataFusion's operators share.
-    pub fn memory(&self) -> usize {
-        self.memory_limit / 2
-    }
-
     /// Bytes that a raw record may have: what is cut, typed, sorted and written of it stands beside each other.
     pub fn longest_record(&self) -> usize {
         self.memory_limit / 8
+    }
+
+    /// Bytes that DataFusion's operators share.
+    pub fn memory(&self) -> usize {
+        self.memory_limit / 2
     }
 
     /// The pool of DataFusion's operators and of row groups that are being read or written.
