@@ -25,7 +25,7 @@ use super::sort;
 use super::upserts::Upserts;
 use crate::dms::metadata::MetadataColumn;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::lake::TableType;
 use crate::lake::create::statistics_columns;
 use crate::lake::layers;
@@ -369,7 +369,7 @@ fn partition_text(value: &ScalarValue) -> Result<Option<String>> {
 /// The folder of a partition, in Hive's form: some readers take the value from there. Whatever a URL would write
 /// otherwise is `%XX` in the value, which the log then encodes once more; in the name just what a path cannot hold.
 fn folder(name: &str, value: &ScalarValue) -> Result<String> {
-    let value = match partition_text(value)? {
+    let value = match partition_text(value).at(|| format!("column {name}"))? {
         Some(text) => escaped(&text, |c| c.is_ascii_alphanumeric() || "-_.".contains(c)),
         None => "__HIVE_DEFAULT_PARTITION__".to_string(),
     };
