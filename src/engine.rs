@@ -122,7 +122,7 @@ impl Engine {
 
     /// Bytes that a raw record may have: what is cut, typed, sorted and written of it stands beside each other.
     pub fn longest_record(&self) -> usize {
-        self.memory_limit / 8
+        self.memory_limit / 16
     }
 
     /// Bytes that DataFusion's operators share.

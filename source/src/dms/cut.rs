@@ -69,7 +69,7 @@ impl Stop {
 
     /// Why a record of more bytes than these is none.
     pub fn too_long(bytes: usize) -> String {
-        let hint = if bytes < LONGEST { "; if it is as it should be, raise run.memory_limit" } else { "" };
+        let hint = if bytes < LONGEST { " if it is as it should be, raise run.memory_limit" } else { "" };
         let longest = bytes >> 20;
         format!("it is longer than {longest} MiB; is a quote left open, or is CsvRowDelimiter another one?{hint}")
     }
