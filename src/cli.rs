@@ -267,7 +267,7 @@ async fn ask(job: &Job, args: QueryArgs) -> Result<u8> {
     let engine = job.engine(1)?;
     let tables = Arc::new(desk::LakeTables(Lake::new(job.lake.clone())));
     let request = query::Request { input, format, output: args.output };
-    query::run(engine.session_with(engine.config()), tables, request).await?;
+    query::run(engine.query_session(), tables, request).await?;
     Ok(0)
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::disk_manager::DiskManagerBuilder;
-use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation,
+};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -33,6 +35,9 @@ const MOST_CHANGES: usize = 2 << 30;
 
 /// With less there is no room for what the allocator keeps of memory that was given back.
 const AMPLE: usize = 512 << 20;
+
+/// Where memory is scarce, queries take as many rows at a time: what is sorted and merged is held batch by batch.
+const FEW_ROWS: usize = 2048;
 
 /// Where memory is scarce, buffers of as many bytes go back to the system at once.
 const LARGE: usize = 1 << 20;
@@ -189,15 +194,24 @@ impl Engine {
             .set_usize("datafusion.optimizer.hash_join_single_partition_threshold_rows", usize::MAX)
             .set_bool("datafusion.optimizer.join_reordering", false)
             .set_bool("datafusion.sql_parser.enable_ident_normalization", false);
-        self.session_with(config)
-    }
-
-    /// A session with a configuration that begins as [`Engine::config`].
-    pub fn session_with(&self, config: SessionConfig) -> SessionContext {
         SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime))
     }
 
-    pub fn config(&self) -> SessionConfig {
+    /// A session for queries. Here all that asks for much memory can spill, and a pool that is fair makes it do so before it
+    /// takes what others need to go on.
+    pub fn query_session(&self) -> SessionContext {
+        let mut runtime = self.runtime.as_ref().clone();
+        runtime.memory_pool = Arc::new(FairSpillPool::new(self.memory()));
+        let config = self.config();
+        // a quarter of it for merging what each thread has sorted, or as much as is usual
+        let merging =
+            (self.memory() / (4 * self.threads.max(1))).max(config.options().execution.sort_spill_reservation_bytes);
+        let config = config.with_sort_spill_reservation_bytes(merging);
+        let config = if self.turns.memory_is_scarce { config.with_batch_size(FEW_ROWS) } else { config };
+        SessionContext::new_with_config_rt(config, Arc::new(runtime))
+    }
+
+    fn config(&self) -> SessionConfig {
         SessionConfig::new()
             .with_target_partitions(self.threads)
             .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
