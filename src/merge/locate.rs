@@ -143,7 +143,7 @@ fn candidates(table: &Table, key: &[String], keys: &RecordBatch) -> Result<Candi
     let (mut files, mut pairs) = (vec![], 0);
     for (number, file) in table.files.iter().enumerate() {
         let bounds = FileBounds::new(table, file);
-        if !in_range(&bounds, &ranges)? {
+        if !in_range(&bounds, &ranges)? || leading.iter().any(|column| bounds.is_of_null(column)) {
             continue;
         }
         let mut of_file = 0..keys.num_rows();
@@ -180,6 +180,11 @@ struct FileBounds<'a> {
 impl FileBounds<'_> {
     fn new<'a>(table: &'a Table, file: &LogicalFileView) -> FileBounds<'a> {
         FileBounds { table, bounds: Bounds::of(file), partition: file.partition_values_map() }
+    }
+
+    /// True if the file's partition is that of the rows without a value.
+    fn is_of_null(&self, column: &str) -> bool {
+        self.partition.get(column).is_some_and(|text| text.as_deref().is_none_or(str::is_empty))
     }
 
     /// The smallest and the largest; `None` where the log does not say.
