@@ -51,8 +51,14 @@ impl Destination {
             // A draft is private by default; this one becomes an ordinary file, less the umask.
             draft.permissions(fs::Permissions::from_mode(0o666));
         }
-        let file = BufWriter::new(draft.tempfile_in(beside)?);
-        Ok(Destination::File(Draft { file, path }))
+        match draft.tempfile_in(beside) {
+            Ok(file) => Ok(Destination::File(Draft { file: BufWriter::new(file), path })),
+            // what is there may be writable where its folder is not
+            Err(error) => match fs::OpenOptions::new().write(true).truncate(true).open(&path) {
+                Ok(file) => Ok(Destination::Writer(Box::new(file))),
+                Err(_) => Err(error),
+            },
+        }
     }
 
     /// Puts the file in its place.
@@ -60,7 +66,10 @@ impl Destination {
         let Destination::File(Draft { file, path }) = self else { return Ok(()) };
         let file = file.into_inner()?;
         file.as_file().sync_all()?;
-        file.persist(&path)?;
+        // a file that is mounted by itself is not replaced by another
+        if let Err(failed) = file.persist(&path) {
+            fs::copy(failed.file.path(), &path).map_err(|_| failed.error)?;
+        }
         Ok(())
     }
 }
