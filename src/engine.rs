@@ -202,12 +202,11 @@ impl Engine {
     pub fn query_session(&self) -> SessionContext {
         let mut runtime = self.runtime.as_ref().clone();
         runtime.memory_pool = Arc::new(FairSpillPool::new(self.memory()));
-        let config = self.config();
-        // a quarter of it for merging what each thread has sorted, or as much as is usual
-        let merging =
-            (self.memory() / (4 * self.threads.max(1))).max(config.options().execution.sort_spill_reservation_bytes);
-        let config = config.with_sort_spill_reservation_bytes(merging);
-        let config = if self.turns.memory_is_scarce { config.with_batch_size(FEW_ROWS) } else { config };
+        // a sort that spills needs room for its merge, and each thread would have one of its own
+        let config = match self.turns.memory_is_scarce {
+            true => self.config().with_batch_size(FEW_ROWS).with_target_partitions(1),
+            false => self.config(),
+        };
         SessionContext::new_with_config_rt(config, Arc::new(runtime))
     }
 
