@@ -115,6 +115,12 @@ mod tests {
     }
 
     #[test]
+    fn records_begin_with_their_operation_whatever_is_set() {
+        let (told, _) = read("I,orders,shop,1,a\n", r#"{"CdcInsertsOnly": true}"#).unwrap();
+        assert_eq!(told, ["1 Insert 1 a"]);
+    }
+
+    #[test]
     fn a_time_of_commit_is_there_or_not() {
         let text = "I,orders,shop,1970-01-01 00:00:00.000001,1,a\nU,orders,shop,1,b\n";
         let (told, _) = read(text, r#"{"TimestampColumnName": "at"}"#).unwrap();

@@ -218,6 +218,15 @@ fn an_empty_text_may_be_an_old_key() {
 }
 
 #[test]
+fn an_empty_before_image_of_a_number_tells_nothing() {
+    let schema = schema("id INT!; v TEXT");
+    let settings = S3Settings { csv_null_value: Some("NULL".into()), ..S3Settings::default() };
+    let shape = shape(&[before("pk-only")], &described(&schema), &settings).unwrap();
+    let old = read(shape, &settings, &[0], "U,1,a,\nU,2,b,NULL\nU,3,c,4\n").unwrap().old_keys.unwrap();
+    assert_eq!((old.rows, lines(&old.keys)), (vec![2], vec!["4".to_owned()]));
+}
+
+#[test]
 fn of_a_key_column_without_before_image_the_old_value_is_the_new_one() {
     let schema = schema("id INT!; day TEXT");
     let settings = S3Settings::default();
