@@ -69,7 +69,7 @@ impl RawFile {
     }
 }
 
-/// In seconds.
+/// How far back change files are counted, in seconds.
 pub const DAY: u64 = 24 * 60 * 60;
 
 /// The raw files of one table, each kind in its own order.

@@ -340,20 +340,16 @@ fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> R
         |file: &RawFile| stamp(file) == position.changes && position.last != 0 && listing.trace(file) != position.last;
     let is_again = |file: &RawFile| wishes.again.contains(&file.shown);
     let late: Vec<_> = before.into_iter().filter(|file| is_late(file) || is_other(file) || is_again(file)).collect();
-    let day = position.changes.filter(|_| times_count && position.day > 0);
-    let day = day.filter(|last| {
-        listing.in_day_before(*last, position.older) > position.day + i64::try_from(late.len()).unwrap_or(i64::MAX)
-    });
-    if let Some(last) = day {
-        if wishes.include_late {
-            let first = late.first().and_then(stamp);
-            return merged_again(listing, last.before(DAY).min(first.or(Some(last))), position, wishes);
+    if let Some(last) = position.changes.filter(|_| times_count && some_came_unseen(listing, position, late.len())) {
+        if !wishes.include_late {
+            return Err(Error::definite(format!(
+                "in the day up to {last} there are change files that were not there when it was merged, although their times \
+                 are older (a bucket that is replicated shows them so); --include-late merges the files of that day once \
+                 more, in one commit"
+            )));
         }
-        return Err(Error::definite(format!(
-            "in the day up to {last} there are change files that were not there when it was merged, although their times are \
-             older (a bucket that is replicated shows them so); --include-late merges the files of that day once more, in \
-             one commit"
-        )));
+        let first = late.first().and_then(stamp).unwrap_or(last);
+        return merged_again(listing, last.before(DAY).min(Some(first)), position, wishes);
     }
     if late.is_empty() {
         dated(listing, position.changes)?;
@@ -381,19 +377,17 @@ pub fn following(listing: &Listing, upto: Stamp, wishes: &Wishes, bytes: u64) ->
     first_batch(wanted.cloned().collect(), bytes)
 }
 
+/// True if more change files are there than when the last one was merged, beside so many `late` ones that their times tell.
+fn some_came_unseen(listing: &Listing, position: &Position, late: usize) -> bool {
+    let count = position.changes.map_or(0, |last| listing.in_day_before(last, position.older));
+    position.day > 0 && count > position.day + i64::try_from(late).unwrap_or(i64::MAX)
+}
+
 /// The change files `from` one to those at `position`: one after the other they give the rows that they would have given
 /// in their time, whatever of them the table holds already. One commit has all of them, so that no reader sees how the
 /// table was in between, and because afterwards nothing tells a late file from one that was merged in its time.
 fn merged_again(listing: &Listing, from: Option<Stamp>, position: &Position, wishes: &Wishes) -> Result<Vec<RawFile>> {
-    let older: BTreeSet<_> = match position.older {
-        None => older_than_the_load(listing).map(stamp).collect(),
-        // the load has said which ones these are
-        Some(_) => BTreeSet::new(),
-    };
-    let again = |file: &&RawFile| {
-        let is_merged = (from..=position.changes).contains(&stamp(file)) && stamp(file) > position.older;
-        is_merged && !older.contains(&stamp(file))
-    };
+    let again = |file: &&RawFile| (from..=position.changes).contains(&stamp(file)) && stamp(file) > position.older;
     let files: Vec<_> = listing.changes.iter().filter(again).cloned().collect();
     if let Some(first) =
         files.first().filter(|file| wishes.expired_before.is_some_and(|before| stamp(file) < Some(before)))

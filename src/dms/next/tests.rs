@@ -122,6 +122,18 @@ fn a_file_that_was_merged_and_is_gone_stops_the_table() {
 }
 
 #[test]
+fn a_load_file_that_was_mended_makes_no_merged_change_older_than_it() {
+    let written = stamp(&file(A, 0)).unwrap().as_unix_millis();
+    let files = [(LOAD, written + 5000), (A, written + 200), (B, written + 100)];
+    let include = Wishes { include_late: true, ..wishes() };
+    let load = loaded(written + 5000);
+    let reached = Reached { position: at(Some(B), written + 100), load: &load };
+    let step = next(&listing(&files), Some(&reached), &include).unwrap();
+    let merged: Vec<_> = step.merges().iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(merged, [A, B]);
+}
+
+#[test]
 fn changes_that_a_load_left_out_are_not_late_whenever_they_are_copied() {
     let files = [(LOAD, 1), (A, 9), (B, 3)];
     let position = Position { older: stamp(&file(A, 0)), ..at(Some(B), 3) };
