@@ -1,6 +1,6 @@
 //! Hazards in the settings of the DMS task.
 
-use lakemerge_source::dms::task::{Lobs, TaskSettings};
+use lakemerge_source::dms::task::{LOB_MAX_SIZE, Lobs, TaskSettings};
 use lakemerge_source::name::TableName;
 use serde_json::Value;
 
@@ -110,7 +110,7 @@ fn lobs(look: &Look) -> Vec<Finding> {
         );
     }
     // nobody has chosen the limit that is the default
-    let chosen = |limit: u64| if limit > 32 { Severity::Risk } else { Severity::Loss };
+    let chosen = |limit: u64| if limit > LOB_MAX_SIZE { Severity::Risk } else { Severity::Loss };
     for severity in [Severity::Loss, Severity::Risk] {
         let cut = look.columns(|table| match outcome(table) {
             Some(Lobs::Limited(limit)) if chosen(limit) == severity => {

@@ -60,7 +60,7 @@ pub async fn locate(
         if candidates.files.is_empty() {
             continue;
         }
-        let search = Search::new(engine, table, key, leading(table, key, &slice), &slice, candidates.overlap)?;
+        let search = Search::new(engine, table, key, candidates.leading, &slice, candidates.overlap)?;
         let within = search.within(candidates.files).await?;
         if !within.files.is_empty() {
             let target = Scan::new(table, within.files).with_addresses().within(within.rows);
@@ -124,6 +124,8 @@ fn no_address() -> Error {
 
 /// Files that may hold keys.
 struct Candidates {
+    /// How many columns the key begins with that tell the partition.
+    leading: usize,
     /// With the keys that a file may hold as far as its partition tells, which are those of a range.
     files: Vec<(usize, Range<usize>)>,
     /// In how many of them a key may lie on average.
@@ -159,7 +161,7 @@ fn candidates(table: &Table, key: &[String], keys: &RecordBatch) -> Result<Candi
             pairs += count;
         }
     }
-    Ok(Candidates { files, overlap: pairs as f64 / keys.num_rows().max(1) as f64 })
+    Ok(Candidates { leading: leading.len(), files, overlap: pairs as f64 / keys.num_rows().max(1) as f64 })
 }
 
 /// How many columns the key begins with by which its rows lie in partitions. Where a NULL is among them they tell nothing.

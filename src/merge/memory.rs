@@ -153,7 +153,8 @@ impl Parts {
         let keys = partition(&self.layout.key_columns(&batch))?.ranges();
         let Some(first) = keys.first() else { return Ok(()) };
         let operations = operations(&batch);
-        if self.goes_on_in(&batch)? {
+        let goes_on = self.goes_on_in(&batch)?;
+        if goes_on {
             let values_are_before = keeps_deleted && operations[first.clone()].iter().all(is_delete);
             for row in std::mem::take(&mut self.last) {
                 if values_are_before && !self::operations(&row).iter().all(is_delete) {
@@ -170,7 +171,7 @@ impl Parts {
         }
         let rows = if counting.len() == batch.num_rows() { batch.clone() } else { taken(&batch, &counting)? };
         self.outdated += records(&batch) - records(&rows);
-        if keys.len() > 1 || !self.goes_on_in(&batch)? {
+        if keys.len() > 1 || !goes_on {
             let settled = std::mem::take(&mut self.last).into_iter().chain([rows.slice(0, of_last)]);
             for rows in settled.filter(|rows| rows.num_rows() > 0) {
                 self.held_bytes += rows.get_array_memory_size();

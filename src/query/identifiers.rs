@@ -306,6 +306,13 @@ pub fn factors(select: &Select) -> impl Iterator<Item = &TableFactor> {
         .flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|join| &join.relation)))
 }
 
+/// The schema and table that a part of a FROM reads, if it is a table that was named.
+pub fn table_of(factor: &TableFactor) -> Option<(String, String)> {
+    let TableFactor::Table { name, args: None, .. } = factor else { return None };
+    let [schema, table] = &name.0[..] else { return None };
+    Some((schema.as_ident()?.value.clone(), table.as_ident()?.value.clone()))
+}
+
 /// The name by which the rest of a SELECT knows a table of its FROM.
 pub fn name_of(factor: &TableFactor) -> Option<String> {
     match factor {

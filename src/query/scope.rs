@@ -87,16 +87,9 @@ impl VisitorMut for Names {
             let columns = alias.columns.iter();
             self.aliases.extend(columns.map(|column| column.name.value.clone()));
         }
-        let parts = match factor {
-            TableFactor::Table { name, args: None, .. } => {
-                let idents = name.0.iter().filter_map(|part| part.as_ident());
-                idents.map(|ident| ident.value.clone()).collect::<Vec<_>>()
-            }
-            _ => Vec::new(),
-        };
-        match <[String; 2]>::try_from(parts) {
-            Ok([schema, table]) => self.tables.push(Known { name, schema, table }),
-            Err(_) => self.derived.push(name),
+        match identifiers::table_of(factor) {
+            Some((schema, table)) => self.tables.push(Known { name, schema, table }),
+            None => self.derived.push(name),
         }
         ControlFlow::Continue(())
     }

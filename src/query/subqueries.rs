@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{Expr, Select, SelectItem, TableFactor, VisitorMut};
+use datafusion::sql::sqlparser::ast::{Expr, Select, SelectItem, VisitorMut};
 
 use super::QueryError;
 use super::catalog::Catalog;
@@ -43,15 +43,9 @@ impl VisitorMut for Selects {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         self.count += 1;
-        self.tables.extend(identifiers::factors(select).filter_map(table_of));
+        self.tables.extend(identifiers::factors(select).filter_map(identifiers::table_of));
         ControlFlow::Continue(())
     }
-}
-
-fn table_of(factor: &TableFactor) -> Option<TableName> {
-    let TableFactor::Table { name, args: None, .. } = factor else { return None };
-    let [schema, table] = &name.0[..] else { return None };
-    Some((schema.as_ident()?.value.clone(), table.as_ident()?.value.clone()))
 }
 
 struct Settling {
@@ -64,7 +58,7 @@ impl Settling {
     fn own(&self, select: &Select) -> Option<Vec<String>> {
         let mut names = vec![];
         for factor in identifiers::factors(select) {
-            names.extend_from_slice(self.columns.get(&table_of(factor)?)?);
+            names.extend_from_slice(self.columns.get(&identifiers::table_of(factor)?)?);
         }
         let aliases = select.projection.iter().filter_map(|item| match item {
             SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),

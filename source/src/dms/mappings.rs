@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use super::pattern::Pattern;
+use super::task::member_of_task;
 use super::transformations::{Action, Naming, TableRules, Transformation};
 use crate::name::TableName;
 
@@ -40,22 +41,12 @@ pub enum MappingError {
     NothingIncluded,
 }
 
-/// The table mappings in whatever DMS answered: there they are a text of their own.
+/// The JSON of table mappings, alone or in what DMS answered about their task.
 ///
 /// # Errors
 /// If `json` is none, or is about several tasks.
 pub fn unwrapped(json: &str) -> Result<Value, MappingError> {
-    let mut answer: Value = serde_json::from_str(json)?;
-    let mut task = match answer.get_mut("ReplicationTasks").map(Value::take) {
-        Some(Value::Array(mut several)) if several.len() == 1 => several.remove(0),
-        Some(_) => return Err(MappingError::Shape),
-        None => answer.get_mut("ReplicationTask").map(Value::take).unwrap_or(answer),
-    };
-    match task.get_mut("TableMappings").map(Value::take) {
-        Some(Value::String(text)) => Ok(serde_json::from_str(&text)?),
-        Some(value) => Ok(value),
-        None => Ok(task),
-    }
+    member_of_task(&serde_json::from_str(json)?, "TableMappings")?.ok_or(MappingError::Shape)
 }
 
 impl Mappings {

@@ -56,8 +56,8 @@ pub enum TaskError {
     },
 }
 
-/// LobMaxSize where the settings do not say it.
-const LOB_MAX_SIZE: u64 = 32;
+/// LobMaxSize where the settings do not say it, in KB.
+pub const LOB_MAX_SIZE: u64 = 32;
 
 impl TaskSettings {
     /// Reads a task's settings, alone or as `aws dms describe-replication-tasks` prints them, where they are a string
@@ -67,11 +67,7 @@ impl TaskSettings {
     /// If the text is no such JSON, or a member that matters has a value of another kind.
     pub fn parse(json: &str) -> Result<Self, TaskError> {
         let value: Value = serde_json::from_str(json)?;
-        let settings = unwrapped(&value).ok_or(TaskError::Shape)?;
-        let settings = match settings.as_str() {
-            Some(text) => serde_json::from_str(text)?,
-            None => settings.clone(),
-        };
+        let settings = member_of_task(&value, "ReplicationTaskSettings")?.ok_or(TaskError::Shape)?;
         if !settings.is_object() {
             return Err(TaskError::Shape);
         }
@@ -98,13 +94,18 @@ impl TaskSettings {
     }
 }
 
-/// The settings in whatever DMS answered; `None` if it is about several tasks.
-fn unwrapped(answer: &Value) -> Option<&Value> {
+/// What DMS answered about a task, or the `member` of it alone: in answers it is a string of JSON. `None` if the answer is
+/// about several tasks.
+pub(super) fn member_of_task(answer: &Value, member: &str) -> Result<Option<Value>, serde_json::Error> {
     let task = match answer.get("ReplicationTasks") {
-        Some(several) => several.as_array().filter(|tasks| tasks.len() == 1)?.first()?,
-        None => answer.get("ReplicationTask").unwrap_or(answer),
+        Some(several) => several.as_array().filter(|tasks| tasks.len() == 1).and_then(|tasks| tasks.first()),
+        None => Some(answer.get("ReplicationTask").unwrap_or(answer)),
     };
-    Some(task.get("ReplicationTaskSettings").unwrap_or(task))
+    let Some(task) = task else { return Ok(None) };
+    match task.get(member).unwrap_or(task) {
+        Value::String(text) => serde_json::from_str(text).map(Some),
+        value => Ok(Some(value.clone())),
+    }
 }
 
 /// One member of a section, if it is there.
