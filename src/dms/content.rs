@@ -1,12 +1,13 @@
 //! The bytes of a raw file: fetched whole or as they stream in, with their digest.
 
 use std::io::{Cursor, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, iter, once};
 use futures::{StreamExt, TryStreamExt};
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
@@ -60,7 +61,7 @@ pub struct RunningDigest(Arc<Mutex<Sha256>>);
 
 impl RunningDigest {
     pub fn hash(self) -> String {
-        let digest = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let digest = self.0.lock().clone();
         hexadecimal(&digest.finalize())
     }
 }
@@ -119,7 +120,7 @@ impl Read for Fetched {
                 None => return Ok(0),
             }
             if let Some(digest) = &self.digest {
-                digest.lock().unwrap_or_else(PoisonError::into_inner).update(&self.chunk);
+                digest.lock().update(&self.chunk);
             }
         }
         let taken = self.chunk.split_to(self.chunk.len().min(buffer.len()));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Cursor;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::Schema;
@@ -16,6 +16,7 @@ use lakemerge_source::infer::Inference;
 use lakemerge_source::name::TableName;
 use lakemerge_source::schema::{DatetimeAs, TableSchema};
 use object_store::{ObjectStore, ObjectStoreExt};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::changes::ChangeRows;
@@ -108,7 +109,7 @@ impl Incoming {
 
     /// What was read so far.
     pub fn read(&self) -> LoadRead {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.read.lock().clone()
     }
 }
 
@@ -146,12 +147,12 @@ impl Reading {
     /// The records that were set apart so far.
     pub fn bad(&self) -> Vec<BadRecord> {
         let apart = self.apart.as_ref();
-        apart.map(|apart| apart.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
+        apart.map(|apart| apart.lock().clone()).unwrap_or_default()
     }
 
     fn set_apart(&self, file: &RawFile, bad: Vec<records::BadRecord>) -> Result<u64> {
         let (count, Some(apart)) = (bad.len() as u64, &self.apart) else { return Ok(0) };
-        let mut apart = apart.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut apart = apart.lock();
         apart.extend(bad.into_iter().map(|bad| BadRecord::new(&file.shown, bad)));
         if apart.len() > MOST_BAD || apart.iter().map(|bad| bad.raw.len()).sum::<usize>() > MOST_BAD_BYTES {
             let first = apart.iter().find(|bad| bad.file == file.shown).map(BadRecord::to_string).unwrap_or_default();
@@ -176,7 +177,7 @@ impl Reading {
         };
         let rows = fetches.map_ok(move |file| match file {
             FileRows::Ready(rows, read, permit) => {
-                counted.lock().unwrap_or_else(PoisonError::into_inner).add_changes(read);
+                counted.lock().add_changes(read);
                 drop(permit);
                 futures::stream::iter(rows.into_iter().map(Ok)).boxed()
             }
@@ -224,7 +225,7 @@ impl Reading {
             let content = Fetched::start(Arc::clone(&this.store), &file);
             let send = |rows| sender.blocking_send(Ok(rows)).map_err(|_| Error::transient("the changes were given up"));
             match this.change_file(&file, Content::Streamed(content), send) {
-                Ok(read) => counted.lock().unwrap_or_else(PoisonError::into_inner).add_changes(read),
+                Ok(read) => counted.lock().add_changes(read),
                 // a receiver that is gone has its own error to tell
                 Err(error) => drop(sender.blocking_send(Err(error))),
             }
@@ -264,7 +265,7 @@ impl Reading {
             })?;
         }
         self.set_apart(file, reader.take_bad())?;
-        self.others.lock().unwrap_or_else(PoisonError::into_inner).extend(reader.other_tables());
+        self.others.lock().extend(reader.other_tables());
         counts.records = records;
         Ok((counts, progress))
     }
@@ -296,7 +297,7 @@ impl Reading {
                     Some(ChangeRows::whole(columns, operations))
                 }
                 LoadStep::File(file, counts) => {
-                    counted.lock().unwrap_or_else(PoisonError::into_inner).add(file, counts);
+                    counted.lock().add(file, counts);
                     None
                 }
             };

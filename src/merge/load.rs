@@ -1,8 +1,8 @@
 //! A full load: rows stream in, are sorted by key (spilling to disk), lose the doubles that DMS may write, and become
 //! the files of a new table.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt64Array};
 use datafusion::arrow::compute::filter_record_batch;
@@ -14,6 +14,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use deltalake::kernel::Add;
 use futures::TryStreamExt;
+use parking_lot::Mutex;
 use roaring::RoaringTreemap;
 use tokio::sync::mpsc;
 
@@ -80,7 +81,7 @@ async fn distinct(
 }
 
 fn taken(read: &Mutex<LoadRead>) -> LoadRead {
-    read.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    read.lock().clone()
 }
 
 /// Writes `rows`, which come by key, into new files of a table that has others.
@@ -141,7 +142,7 @@ impl Numbering {
                     return Ok(Some(RecordBatch::try_new(Arc::clone(&self.schema), columns)?));
                 }
                 LoadStep::File(file, counts) => {
-                    self.read.lock().unwrap_or_else(PoisonError::into_inner).add(file, counts);
+                    self.read.lock().add(file, counts);
                 }
             }
         }

@@ -1,12 +1,13 @@
 //! What a run would do to one table, by asking the same questions with the position that each step would reach. Nothing
 //! is written.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use lakemerge_source::dms::records::Operation;
 use lakemerge_source::position::Stamp;
 use lakemerge_source::schema::{Column, TableSchema};
+use parking_lot::Mutex;
 
 use super::definition;
 use super::table::{Opened, TableRun, same_key};
@@ -279,11 +280,11 @@ impl TableRun<'_> {
         let operations = Arc::new(Mutex::new(Contents::default()));
         let counted = Arc::clone(&operations);
         let rows = incoming.rows().inspect_ok(move |rows| {
-            count(rows, &mut counted.lock().unwrap_or_else(PoisonError::into_inner));
+            count(rows, &mut counted.lock());
         });
         let table = ahead.opened.as_ref().map(|opened| &opened.table);
         let foreseen = merge::foresee(self.engine, table, &layout, rows.boxed(), same_key).await?;
-        let operations = operations.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let operations = operations.lock().clone();
         Ok(Contents {
             read: foreseen.read,
             netted_away: foreseen.netted_away,

@@ -9,7 +9,7 @@ mod table;
 mod told;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -127,7 +127,7 @@ async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -
 
 /// The tables that the job selects and that it knows only by their records among all tables' changes, and what is missing.
 fn unknown(job: &Job, known: &[TableName], others: &Others) -> Vec<(TableName, Error)> {
-    let others = others.lock().unwrap_or_else(PoisonError::into_inner);
+    let others = others.lock();
     let unknown = others.iter().filter(|name| job.selects(name) && !known.contains(name));
     let error = |name: &TableName| {
         let missing = job.table(name).definition(name, None).err()?;
