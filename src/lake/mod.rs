@@ -3,6 +3,7 @@
 pub mod commit;
 pub mod create;
 pub mod layers;
+mod many_files;
 pub mod position;
 pub mod probe;
 pub mod provider;

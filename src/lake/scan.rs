@@ -20,6 +20,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
+use datafusion_datasource::file::FileSource;
 use datafusion_datasource::source::DataSourceExec;
 use datafusion_datasource::{PartitionedFile, TableSchema};
 use datafusion_datasource_parquet::{CachedParquetFileReaderFactory, ParquetFileReaderFactory, ParquetRowSelection};
@@ -30,6 +31,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
 
+use super::many_files::{MANY, ManyFiles};
 use super::pruning::that_may_match;
 use super::reader::Accounted;
 use super::stats::has_sound_bounds;
@@ -89,6 +91,11 @@ impl Scan {
 
     fn of(table: &Table, files: Vec<usize>, which: Which) -> Scan {
         Scan { table: table.clone(), files, which, addresses: false, within: None }
+    }
+
+    /// The numbers of the files that it reads.
+    pub fn files(&self) -> &[usize] {
+        &self.files
     }
 
     /// The same rows, each with its address in the columns [`FILE`] and [`ROW`].
@@ -185,7 +192,11 @@ impl Scan {
             .with_parquet_file_reader_factory(Arc::new(readers))
             // what they say is in the rows to look at
             .with_bloom_filter_on_read(self.within.is_none());
-        let config = FileScanConfigBuilder::new(store_url(table)?, Arc::new(source))
+        let source: Arc<dyn FileSource> = match self.files.len() {
+            ..=MANY => Arc::new(source),
+            _ => Arc::new(ManyFiles::new(source)),
+        };
+        let config = FileScanConfigBuilder::new(store_url(table)?, source)
             .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
             .with_limit(limit)
             .with_projection_indices(Some(projection))?
