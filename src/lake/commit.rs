@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use deltalake::kernel::transaction::{CommitData, PROTOCOL, TransactionError};
 use deltalake::kernel::{Action, Metadata, Protocol};
 use deltalake::logstore::{CommitOrBytes, LogStoreRef};
@@ -40,17 +41,17 @@ impl Commit {
         PROTOCOL
             .can_commit(&read.snapshot, &self.actions, &operation())
             .map_err(|e| Error::definite(format!("this table cannot be written: {e}")))?;
-        self.write(&read.log, read.version() + 1).await
+        self.write(&read.log, read.version() + 1, &read.paths_as_logged()?).await
     }
 
     /// Commits the first version of a table.
     pub async fn first(mut self, log: &LogStoreRef, protocol: Protocol, metadata: Metadata) -> Result<Outcome> {
         self.actions.insert(0, Action::Metadata(metadata));
         self.actions.insert(0, Action::Protocol(protocol));
-        self.write(log, 0).await
+        self.write(log, 0, &HashMap::new()).await
     }
 
-    async fn write(self, log: &LogStoreRef, version: u64) -> Result<Outcome> {
+    async fn write(self, log: &LogStoreRef, version: u64, paths: &HashMap<String, String>) -> Result<Outcome> {
         pause_before_commit().await;
         let id = Uuid::new_v4();
         let app_metadata =
@@ -59,6 +60,7 @@ impl Commit {
         let entry = CommitData::new(self.actions, operation(), app_metadata, transactions)
             .get_bytes()
             .map_err(|e| Error::definite(format!("commit {version}: {e}")))?;
+        let entry = with_paths(entry, paths).map_err(|e| Error::definite(format!("commit {version}: {e}")))?;
         let written = log.write_commit_entry(version, CommitOrBytes::LogBytes(entry), id).await;
         let Err(error) = written else { return Ok(Outcome::Committed(version)) };
         // A PUT that was retried below us may answer "exists" for our own entry, and a time-out may have landed: the
@@ -84,6 +86,26 @@ fn operation() -> DeltaOperation {
         not_matched_predicates: vec![],
         not_matched_by_source_predicates: vec![],
     }
+}
+
+/// The entry with the paths of files as `paths` has them, by those that stand there.
+fn with_paths(entry: Bytes, paths: &HashMap<String, String>) -> Result<Bytes, serde_json::Error> {
+    if paths.is_empty() {
+        return Ok(entry);
+    }
+    let mut lines = vec![];
+    for line in entry.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let mut action: Value = serde_json::from_slice(line)?;
+        for kind in ["add", "remove"] {
+            if let Some(path) = action.pointer_mut(&format!("/{kind}/path"))
+                && let Some(logged) = path.as_str().and_then(|path| paths.get(path))
+            {
+                *path = json!(logged);
+            }
+        }
+        lines.push(serde_json::to_string(&action)?);
+    }
+    Ok(Bytes::from(lines.join("\n")))
 }
 
 fn contains(entry: &[u8], id: &[u8]) -> bool {

@@ -12,6 +12,7 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::Statistics;
 use datafusion::common::stats::Precision;
+use datafusion::config::TableParquetOptions;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
@@ -189,6 +190,7 @@ impl Scan {
         let readers = readers(table, runtime.cache_manager.get_file_metadata_cache());
         let readers = Accounted { readers, pool: Arc::clone(&runtime.memory_pool) };
         let source = ParquetSource::new(layout)
+            .with_table_parquet_options(parquet_options())
             .with_parquet_file_reader_factory(Arc::new(readers))
             // what they say is in the rows to look at
             .with_bloom_filter_on_read(self.within.is_none());
@@ -231,6 +233,15 @@ impl Scan {
         }
         Ok(partitioned.with_statistics(Arc::new(statistics(file, file_schema))))
     }
+}
+
+/// Time stamps of 96 bits, which Spark writes, are read in microseconds: in nanoseconds, as they are kept, those before 1677
+/// and after 2262 do not fit into 64 bits.
+fn parquet_options() -> TableParquetOptions {
+    let mut options = TableParquetOptions::default();
+    options.global.coerce_int96 = Some("us".into());
+    options.global.coerce_int96_tz = Some("UTC".into());
+    options
 }
 
 /// Readers of a table's data files that read no footer which is in `footers`.

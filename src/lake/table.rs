@@ -4,15 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use deltalake::DeltaTable;
 use deltalake::kernel::transaction::PROTOCOL;
 use deltalake::kernel::{Action, Add, EagerSnapshot, LogicalFileView};
 use deltalake::logstore::{LogStoreRef, get_actions};
 use lakemerge_source::name::TableName;
+use object_store::path::Path;
 
 use super::position::{Facts, IDS, Position, VERSION};
 use crate::error::{Error, Result};
+
+const COLUMN_MAPPING: &str = "delta.columnMapping.mode";
 
 /// A snapshot of a table. Cheap to clone.
 #[derive(Clone)]
@@ -72,6 +77,13 @@ impl Table {
         PROTOCOL
             .can_read_from_protocol(snapshot.protocol())
             .map_err(|e| Error::definite(format!("this table cannot be read: {e}")))?;
+        let mapping = snapshot.metadata().configuration().get(COLUMN_MAPPING).filter(|mode| *mode != "none");
+        if mapping.is_some() {
+            return Err(Error::definite(format!(
+                "this table cannot be read: its files have other names for its columns ({COLUMN_MAPPING}), which lakemerge \
+                 does not follow"
+            )));
+        }
         let files = snapshot.log_data().iter().collect();
         let schema = plain(snapshot.arrow_schema().as_ref());
         let partition_columns = snapshot.metadata().partition_columns().to_vec();
@@ -96,6 +108,33 @@ impl Table {
     /// Bytes of the live data files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| u64::try_from(file.size()).unwrap_or_default()).sum()
+    }
+
+    /// The paths of data files that the log has in another form than deltalake writes, each in the latter with the one of
+    /// the log: Spark leaves letters beyond ASCII as they are. An action is about the file of just the same path.
+    pub fn paths_as_logged(&self) -> Result<HashMap<String, String>> {
+        let is_doubtful = |file: &&LogicalFileView| file.path().bytes().any(|byte| !byte.is_ascii_graphic());
+        let mut doubtful = HashMap::new();
+        for file in self.files.iter().filter(is_doubtful) {
+            let action = serde_json::to_value(file.remove_action(true)).map_err(Error::definite)?;
+            let written = action["path"].as_str().unwrap_or_default().to_string();
+            doubtful.insert(file.object_store_path(), written);
+        }
+        let mut paths = HashMap::new();
+        if doubtful.is_empty() {
+            return Ok(paths);
+        }
+        for batch in self.snapshot.add_actions_batches(true)? {
+            let column = batch.column_by_name("path").map(|column| cast(column, &DataType::Utf8)).transpose()?;
+            let logged = column.ok_or_else(|| Error::definite("the log tells no paths of files"))?;
+            for logged in logged.as_string::<i32>().iter().flatten() {
+                let path = Path::from_url_path(logged).map_err(Error::definite)?;
+                if let Some(written) = doubtful.remove(&path).filter(|written| written != logged) {
+                    paths.insert(written, logged.to_string());
+                }
+            }
+        }
+        Ok(paths)
     }
 
     pub fn is_partition_column(&self, column: &str) -> bool {
@@ -155,11 +194,8 @@ impl Table {
                 return Err(refused(key));
             }
         }
-        for (key, value) in configuration {
-            let refuse = key == "delta.setTransactionRetentionDuration"
-                || key.starts_with("delta.constraints.")
-                || (key == "delta.columnMapping.mode" && value != "none");
-            if refuse {
+        for key in configuration.keys() {
+            if key == "delta.setTransactionRetentionDuration" || key.starts_with("delta.constraints.") {
                 return Err(refused(key));
             }
         }

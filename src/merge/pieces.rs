@@ -157,7 +157,8 @@ impl Source {
                 of_group.push(row - first);
             }
             first += rows;
-            if of_group.is_empty() {
+            // the writer wants to know of all row groups where their pages are, or of none
+            if of_group.is_empty() && self.footer.offset_index().is_some() {
                 pieces.push(Piece::Copy { group: number });
                 continue;
             }

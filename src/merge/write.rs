@@ -361,7 +361,8 @@ fn partition_text(value: &ScalarValue) -> Result<Option<String>> {
         }
     };
     Ok(Some(match value {
-        ScalarValue::TimestampMicrosecond(..) => text.replacen('T', " ", 1).trim_end_matches('Z').to_string(),
+        // a time stamp without zone; one that has a zone says so, or readers would take it for one of theirs
+        ScalarValue::TimestampMicrosecond(_, None) => text.replacen('T', " ", 1),
         _ => text,
     }))
 }

@@ -20,6 +20,7 @@ mod bad_input;
 mod check;
 mod evolution;
 mod folders;
+mod foreign;
 mod journey;
 mod kill;
 mod large_files;
