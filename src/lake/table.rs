@@ -17,6 +17,9 @@ use object_store::path::Path;
 use super::position::{Facts, IDS, Position, VERSION};
 use crate::error::{Error, Result};
 
+/// What is said of a commit whose entry is gone.
+const CLEANED_UP: &str = "or one before it, whose log entries are cleaned up";
+
 const COLUMN_MAPPING: &str = "delta.columnMapping.mode";
 
 /// A snapshot of a table. Cheap to clone.
@@ -150,8 +153,12 @@ impl Table {
             return Ok(None);
         };
         let mut foreign = None;
+        let mut unread = None;
         for version in (0..=self.version()).rev() {
-            let Some(entry) = self.log.read_commit_entry(version).await? else { break };
+            let Some(entry) = self.log.read_commit_entry(version).await? else {
+                unread = Some(version);
+                break;
+            };
             let commit = read_commit(version, &entry)?;
             if commit.transactions.get(VERSION).and_then(|v| u64::try_from(*v).ok()) == Some(version) {
                 let position = Position::from_transactions(&commit.transactions)
@@ -169,6 +176,9 @@ impl Table {
             }
         }
         let version = values.get(VERSION).and_then(|v| u64::try_from(*v).ok());
+        // nobody can tell any more what the commits between ours and the oldest that is left did
+        let unread = unread.filter(|unread| foreign.is_none() && version.is_some_and(|ours| ours < *unread));
+        let foreign = foreign.or(unread.map(|version| Foreign { version, operation: CLEANED_UP.into() }));
         Ok(Position::from_transactions(&values).zip(version).map(|(position, version)| Ours {
             position,
             facts,
