@@ -142,7 +142,8 @@ async fn replace(
     let actions = removed.chain(written.into_iter().map(Action::Add)).collect();
     let facts = json!({ "step": "compact", "files": files_compacted, "rows_purged": purged });
     let outcome = Commit { actions, position: ours.position, facts }.onto(table).await?;
-    if let Outcome::Committed(_) = outcome {
+    if let Outcome::Committed(version) = outcome {
+        done.version = Some(version);
         done.commits += 1;
         done.files_compacted += files_compacted;
         done.files_written += files_written;

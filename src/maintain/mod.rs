@@ -6,10 +6,12 @@
 
 pub mod compact;
 pub mod plan;
+mod retention;
 pub mod vacuum;
 
 use std::time::{Duration, Instant};
 
+use chrono::{TimeDelta, Utc};
 use deltalake::logstore::LogStoreRef;
 use deltalake::protocol::checkpoints;
 use lakemerge_source::name::TableName;
@@ -22,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::lake::table::Table;
 use plan::Thresholds;
+use retention::Retention;
 
 /// Versions between two checkpoints at least, and at most.
 const CHECKPOINT: u64 = 10;
@@ -37,6 +40,9 @@ const BUDGET: Duration = Duration::from_secs(60);
 /// What upkeep did to one table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Upkeep {
+    /// That of the last commit.
+    #[serde(skip)]
+    pub version: Option<u64>,
     pub commits: u64,
     pub files_compacted: u64,
     pub files_written: u64,
@@ -71,22 +77,21 @@ pub async fn maintain(engine: &Engine, lake: &Lake, name: &TableName) -> Result<
     Ok(done)
 }
 
-/// What is due after a run of so many `commits` to which `table` is owed, within a bound of time; and the version that this
-/// comes to.
-pub async fn after_run(engine: &Engine, table: Table, commits: u64) -> Result<(Upkeep, u64)> {
-    let mut done = Upkeep::default();
+/// What is due after a run of so many `commits` to which `table` is owed, within a bound of time. What came of it before an
+/// error is in `done`.
+pub async fn after_run(engine: &Engine, table: Table, commits: u64, done: &mut Upkeep) -> Result<()> {
     let until = Instant::now() + BUDGET;
     let from = table.version().saturating_sub(commits);
-    let table = compact::compact(engine, table, Thresholds::OVERDUE, Some(until), &mut done).await?;
+    let table = compact::compact(engine, table, Thresholds::OVERDUE, Some(until), done).await?;
     let to = table.version();
     let is_due = from / CHECKPOINT != to / CHECKPOINT;
     if is_due && LastCheckpoint::of(&table.log).await?.is_none_or(|last| to >= last.next()) {
-        checkpoint(&table, &mut done).await?;
+        checkpoint(&table, done).await?;
     }
     if from / CLEAN_UP != to / CLEAN_UP {
-        clean_up(&table, &mut done).await?;
+        clean_up(&table, done).await?;
     }
-    Ok((done, to))
+    Ok(())
 }
 
 async fn checkpoint(table: &Table, done: &mut Upkeep) -> Result<()> {
@@ -122,12 +127,16 @@ impl LastCheckpoint {
 }
 
 async fn clean_up(table: &Table, done: &mut Upkeep) -> Result<()> {
-    // what is called here does not ask whether the owner wants it
-    if table.snapshot.table_properties().enable_expired_log_cleanup != Some(false) {
-        let deleted = checkpoints::cleanup_metadata(&table.delta, None).await;
-        done.log_files_deleted += deleted.map_err(|e| Error::from(e).at("log clean-up"))? as u64;
+    let retention = Retention::of(table.snapshot.metadata().configuration())?;
+    if retention.cleans_log {
+        let before = TimeDelta::from_std(retention.log).ok().and_then(|log| Utc::now().checked_sub_signed(log));
+        if let Some(before) = before {
+            let (version, log) = (table.version(), table.log.as_ref());
+            let deleted = checkpoints::cleanup_expired_logs_for(version, log, before.timestamp_millis(), None).await;
+            done.log_files_deleted += deleted.map_err(|e| Error::from(e).at("log clean-up"))? as u64;
+        }
     }
-    vacuum::vacuum(table, done).await
+    vacuum::vacuum(table, retention.files, done).await
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::lake::Lake;
 use crate::lake::commit::Outcome;
 use crate::lake::quarantine;
 use crate::lake::table::{Ours, Table};
-use crate::maintain;
+use crate::maintain::{self, Upkeep};
 use crate::merge::SameKey;
 use crate::merge::write::Layout;
 use crate::report::{State, TableReport};
@@ -154,16 +154,16 @@ impl<'a> TableRun<'a> {
     /// Does what upkeep this run's commits have made due. What fails there is left for the next run: the rows are merged.
     pub async fn look_after(&mut self) {
         let Some(table) = self.seen.take().filter(|_| self.report.commits > 0) else { return };
+        let mut done = Upkeep::default();
         let upkeep = async {
             let _turn = self.engine.turn().await?;
-            maintain::after_run(self.engine, table, self.report.commits).await
+            maintain::after_run(self.engine, table, self.report.commits, &mut done).await
         };
-        match upkeep.await {
-            Ok((done, version)) => {
-                self.report.version = Some(version);
-                self.report.maintenance = done;
-            }
-            Err(error) => self.report.notes.push(format!("upkeep is left for the next run: {error}")),
+        let ended = upkeep.await;
+        self.report.version = self.report.version.max(done.version);
+        self.report.maintenance = done;
+        if let Err(error) = ended {
+            self.report.notes.push(format!("upkeep is left for the next run: {error}"));
         }
     }
 

@@ -42,4 +42,5 @@ mod table_types;
 mod tidy;
 mod transformations;
 mod transactions;
+mod upkeep;
 mod vanished;
