@@ -1,9 +1,10 @@
 //! Records that could not be read, kept for a person to look at: `<lake>/_quarantine/<schema>/<table>/`, a Delta table.
 //!
-//! A record stands there under its raw file. Whenever that file is read again, what is then wrong with it replaces what
-//! stood there, so that a record that was mended is gone, and one that is read twice stands there once.
+//! A record stands there under its raw file. It is added before the commit that passes it over, and once a file that was
+//! read again is merged, what stood there before is removed: a record that was mended is gone then, and one that was read
+//! twice stands there once. Where a run ends in between, rather is a record there twice than nowhere.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,36 +82,22 @@ pub async fn files(lake: &Lake, name: &TableName) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// Makes `bad` all that the quarantine of `name` holds of `files`, which were read just now; `None` is all files.
-pub async fn replace(
-    engine: &Engine,
-    lake: &Lake,
-    name: &TableName,
-    files: Option<&BTreeSet<String>>,
-    bad: &[BadRecord],
-) -> Result<()> {
+/// Adds `bad` to the quarantine of `name`, and says in which data files they are.
+pub async fn add(engine: &Engine, lake: &Lake, name: &TableName, bad: &[BadRecord]) -> Result<HashSet<String>> {
+    if bad.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let layout = layout(engine, lake, name)?;
+    let mut writer = Writer::new(&layout);
+    let mut by_file: Vec<_> = bad.iter().collect();
+    by_file.sort_by_key(|bad| (&bad.file, bad.record));
+    writer.write(&batch(&by_file)?).await?;
+    let added = writer.close().await?;
     for race in 0..RACES {
-        let table = lake.open_quarantine(name).await?;
-        let is_stale =
-            |values: HashMap<_, _>| file_of(&values).is_none_or(|file| files.is_none_or(|files| files.contains(&file)));
-        let mut actions: Vec<_> = table
-            .iter()
-            .flat_map(|table| table.files.iter())
-            .filter(|file| is_stale(file.partition_values_map()))
-            .map(|file| Action::Remove(file.remove_action(true)))
-            .collect();
-        if actions.is_empty() && bad.is_empty() {
-            return Ok(());
-        }
-        let layout = layout(engine, lake, name)?;
-        let mut writer = Writer::new(&layout);
-        let mut by_file: Vec<_> = bad.iter().collect();
-        by_file.sort_by_key(|bad| (&bad.file, bad.record));
-        writer.write(&batch(&by_file)?).await?;
-        actions.extend(writer.close().await?.into_iter().map(Action::Add));
+        let actions = added.iter().cloned().map(Action::Add).collect();
         let facts = json!({ "step": "quarantine", "records": bad.len() });
         let commit = Commit { actions, position: Position::default(), facts };
-        let outcome = match &table {
+        let outcome = match &lake.open_quarantine(name).await? {
             Some(table) => commit.onto(table).await?,
             None => {
                 let facts = Facts {
@@ -126,11 +113,47 @@ pub async fn replace(
             }
         };
         if let Outcome::Committed(_) = outcome {
+            return Ok(added.into_iter().map(|add| add.path).collect());
+        }
+        wait(race).await;
+    }
+    Err(too_many_races(name))
+}
+
+/// Removes all that the quarantine of `name` holds of the raw `files`, or of all where these are `None`, but for the data
+/// files `but`.
+pub async fn forget(
+    lake: &Lake,
+    name: &TableName,
+    files: Option<&BTreeSet<String>>,
+    but: &HashSet<String>,
+) -> Result<()> {
+    for race in 0..RACES {
+        let Some(table) = lake.open_quarantine(name).await? else { return Ok(()) };
+        let is_meant =
+            |values: HashMap<_, _>| file_of(&values).is_none_or(|file| files.is_none_or(|files| files.contains(&file)));
+        let stale = table.files.iter().filter(|file| is_meant(file.partition_values_map()));
+        let stale = stale.map(|file| file.remove_action(true)).filter(|remove| !but.contains(&remove.path));
+        let actions: Vec<_> = stale.map(Action::Remove).collect();
+        if actions.is_empty() {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_millis(20 * (race + 1))).await;
+        let facts = json!({ "step": "quarantine", "files_mended": actions.len() });
+        let commit = Commit { actions, position: Position::default(), facts };
+        if let Outcome::Committed(_) = commit.onto(&table).await? {
+            return Ok(());
+        }
+        wait(race).await;
     }
-    Err(Error::transient(format!("the quarantine of {name} is written faster than this run can")))
+    Err(too_many_races(name))
+}
+
+async fn wait(race: u64) {
+    tokio::time::sleep(Duration::from_millis(20 * (race + 1))).await;
+}
+
+fn too_many_races(name: &TableName) -> Error {
+    Error::transient(format!("the quarantine of {name} is written faster than this run can"))
 }
 
 fn file_of(partition_values: &HashMap<String, Option<String>>) -> Option<String> {

@@ -1,6 +1,6 @@
 //! The steps of one table: what is read, merged and committed in each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use deltalake::kernel::Action;
@@ -20,6 +20,13 @@ use crate::lake::position::{Facts, Position};
 use crate::lake::quarantine::{self, BadRecord};
 use crate::lake::table::Table;
 use crate::merge::{Counts, Merged, SameKey, load, merge};
+
+/// Records that were put into the quarantine.
+struct SetApart {
+    bad: Vec<BadRecord>,
+    /// The data files of the quarantine that they are in.
+    added: HashSet<String>,
+}
 
 impl TableRun<'_> {
     pub(super) async fn step(&mut self, step: Next, opened: Option<Opened>, listing: &Listing) -> Result<Outcome> {
@@ -91,7 +98,7 @@ impl TableRun<'_> {
         let mut actions: Vec<_> = loaded.files.into_iter().map(Action::Add).collect();
         let facts_of_run = json!({ "step": "load", "load_files": load_files, "rows": counts.inserted });
         let bad = reading.bad();
-        self.quarantine(None, &bad).await?;
+        let apart = self.set_apart(bad).await?;
         let outcome = match &old {
             None => {
                 let metadata = create::metadata(&layout.schema, &layout.partition_by, &facts)?;
@@ -110,7 +117,7 @@ impl TableRun<'_> {
             self.report.load_files += load_files;
             self.note_older(listing, old.as_ref().and_then(|old| old.ours.position.changes));
             self.committed(version, position, counts);
-            self.note_bad(&bad);
+            self.settle(None, apart).await;
         }
         Ok(outcome)
     }
@@ -135,12 +142,12 @@ impl TableRun<'_> {
         let before = opened.ours.position;
         let position = Position { load_complete: complete, listed: listing.newest().max(before.listed), ..before };
         let bad = reading.bad();
-        self.quarantine(Some(&read_now), &bad).await?;
+        let apart = self.set_apart(bad).await?;
         let outcome = self.commit(opened, position, merged, Some(facts)).await?;
         if let Outcome::Committed(_) = outcome {
             self.read(read.counts);
             self.report.load_files += load_files;
-            self.note_bad(&bad);
+            self.settle(Some(&read_now), apart).await;
         }
         Ok(outcome)
     }
@@ -175,12 +182,12 @@ impl TableRun<'_> {
         let mark = before.mark.max(read.progress.mark);
         let position = Position { mark, ..next::passed(before, Some(upto), listing) };
         let bad = reading.bad();
-        self.quarantine(Some(&shown(&files)), &bad).await?;
+        let apart = self.set_apart(bad).await?;
         let outcome = self.commit(opened, position, merged, None).await?;
         if let Outcome::Committed(_) = outcome {
             self.read(read.counts);
             self.report.change_files += files.len() as u64;
-            self.note_bad(&bad);
+            self.settle(Some(&shown(&files)), apart).await;
             self.note_progress(&read.progress, before.mark, upto);
             self.wishes.again.clear();
         }
@@ -209,25 +216,34 @@ impl TableRun<'_> {
         let position = next::passed(emptied, upto, listing);
         let facts = Facts { load: vec![], ..opened.ours.facts.clone() };
         let bad = reading.bad();
-        self.quarantine(None, &bad).await?;
+        let apart = self.set_apart(bad).await?;
         let outcome = self.commit(opened, position, merged, Some(facts)).await?;
         if let Outcome::Committed(_) = outcome {
             self.read(read.counts);
             self.report.change_files += files.len() as u64;
             self.note_emptied(gone, opened.table.rows());
-            self.note_bad(&bad);
+            self.settle(None, apart).await;
         }
         Ok(outcome)
     }
 
-    /// Makes `bad` what the quarantine holds of the raw files that were read just now, or of all files. It comes before
-    /// the commit that passes these records over: rather is a record in the quarantine twice than nowhere.
-    async fn quarantine(&self, files: Option<&BTreeSet<String>>, bad: &[BadRecord]) -> Result<()> {
+    /// Puts the records into the quarantine that the commit to come passes over.
+    async fn set_apart(&self, bad: Vec<BadRecord>) -> Result<SetApart> {
+        let added = quarantine::add(self.engine, self.lake, &self.name, &bad).await;
+        Ok(SetApart { added: added.map_err(|e| e.at("quarantine"))?, bad })
+    }
+
+    /// What the commit makes true of the raw files that were merged, or of all: the records that were set apart are all that
+    /// is wrong with them.
+    async fn settle(&mut self, files: Option<&BTreeSet<String>>, apart: SetApart) {
+        self.note_bad(&apart.bad);
         // what was in it may be mended, whatever is meant now
         if !self.meant.quarantines && self.wishes.again.is_empty() {
-            return Ok(());
+            return;
         }
-        quarantine::replace(self.engine, self.lake, &self.name, files, bad).await.map_err(|e| e.at("quarantine"))
+        if let Err(error) = quarantine::forget(self.lake, &self.name, files, &apart.added).await {
+            self.report.notes.push(format!("the quarantine may still have records that are mended: {error}"));
+        }
     }
 
     fn note_progress(&mut self, progress: &Progress, mark: i64, upto: Stamp) {

@@ -1,5 +1,7 @@
 //! `on_bad_record = "quarantine"`: bad records go to a table of their own, and come back to their place once mended.
 
+use std::time::Duration;
+
 use crate::support::dms::{delete, insert, update};
 use crate::support::model::assert_same;
 use crate::support::site::Site;
@@ -158,4 +160,23 @@ fn a_key_with_a_zero_date_is_a_bad_record() {
     site.edit("lakemerge.toml", "[source]\n", "[source]\non_bad_record = \"quarantine\"\n");
     site.run();
     assert_same(&site.rows(&table), &[row(["2024-01-01", "one"])], "the day that is one");
+}
+
+#[test]
+fn a_run_that_ends_before_its_commit_forgets_no_bad_record() {
+    let table = goods();
+    let mut site = quarantining(Site::local(), &table);
+    site.load(&table, 1, &[row(["1", "one", "1.00"])]);
+    site.put_raw(&file(0), "I,2,two,x\n");
+    site.run();
+    site.put_raw(&file(0), "I,2,two,2.00\n");
+    // it stands still before its commit, and is killed there
+    site.extra_env = vec![("LAKEMERGE_TEST_PAUSE_BEFORE_COMMIT".into(), site.path("paused").display().to_string())];
+    site.start(&["run", "--include-late"]).kill_after(Duration::from_secs(5));
+    assert!(site.path("paused").exists());
+    site.extra_env.clear();
+    quarantine(&site, &[(&file(0), 1, json!("price"), "x", "I,2,two,x")]);
+    site.run_exits(0, &["--include-late"]);
+    assert_eq!(site.rows(&table).len(), 2);
+    quarantine(&site, &[]);
 }
