@@ -56,23 +56,26 @@ impl TableRun<'_> {
 
     /// Takes the LOAD files as they are now as those that were read.
     pub(super) async fn accept_load(&mut self, opened: &Opened, listing: &Listing) -> Result<Outcome> {
-        let mut facts = opened.ours.facts.clone();
-        let hashed = self.hashed(&listing.loads).await?.into_iter();
-        let loaded = |(RawFile { name, size, tag, .. }, hash)| LoadedFile { name, size, tag, hash };
-        facts.load = hashed.map(loaded).collect();
-        self.report
-            .notes
-            .push(format!("{} LOAD files are taken as merged; none was read into the table", facts.load.len()));
+        let facts = Facts { load: self.taken_as_merged(listing).await?, ..opened.ours.facts.clone() };
         let outcome = self.commit(opened, opened.ours.position, Merged::nothing(), Some(facts)).await?;
         self.wishes.accept_load &= outcome == Outcome::Lost;
         Ok(outcome)
+    }
+
+    /// The LOAD files as they are now.
+    async fn taken_as_merged(&mut self, listing: &Listing) -> Result<Vec<LoadedFile>> {
+        let hashed = self.hashed(&listing.loads).await?.into_iter();
+        let loaded = |(RawFile { name, size, tag, .. }, hash)| LoadedFile { name, size, tag, hash };
+        let load: Vec<_> = hashed.map(loaded).collect();
+        self.report.notes.push(format!("{} LOAD files are taken as merged; none was read into the table", load.len()));
+        Ok(load)
     }
 
     /// Takes a table that somebody else wrote as one of ours, with the LOAD files as merged and all changes to come:
     /// replayed to their end they give the right rows whatever part of them the table holds.
     pub(super) async fn adopt(&mut self, table: Table) -> Result<Option<Opened>> {
         let meant = self.meant.definition(&self.name, None)?;
-        let facts = Facts {
+        let mut facts = Facts {
             source: "dms".into(),
             key: definition::key_names(&meant),
             key_is_primary: meant.key_is_primary,
@@ -81,12 +84,14 @@ impl TableRun<'_> {
             load: vec![],
         };
         definition::check(&table, &facts, &self.meant, super::found_by(self.job))?;
+        // in the same commit: a run that finds the table without them would merge the load over it
+        let listing = self.list(None, None).await?;
+        facts.load = self.taken_as_merged(&listing).await?;
         let metadata = create::with_facts(table.snapshot.metadata(), &facts)?;
         let position = Position { load_complete: true, ..Position::default() };
         let commit = Commit { actions: vec![Action::Metadata(metadata)], position, facts: json!({ "step": "adopt" }) };
         if let Outcome::Committed(_) = commit.onto(&table).await? {
-            self.wishes.accept_load = true;
-            self.wishes.adopt = false;
+            (self.wishes.accept_load, self.wishes.adopt) = (false, false);
             self.report.commits += 1;
         }
         Box::pin(self.open()).await
