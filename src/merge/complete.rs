@@ -9,6 +9,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::compute::interleave;
 use datafusion::arrow::datatypes::{Int32Type, Int64Type};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use futures::TryStreamExt;
 use lakemerge_source::dms::records::Operation;
 
@@ -24,15 +25,22 @@ use crate::lake::table::Table;
 /// The rows of `net.partial`, whole; none for deletes of rows that are not there.
 #[derive(Default)]
 pub struct Completed {
-    pub rows: Option<RecordBatch>,
+    pub rows: Vec<RecordBatch>,
     /// For each of `net.partial` its row.
-    pub numbers: Vec<Option<usize>>,
+    pub places: Vec<Option<Place>>,
+    /// The memory that the rows take.
+    _reserved: Option<MemoryReservation>,
 }
+
+/// Bytes of rows that are completed at a time, about: an array of texts holds 2 GB.
+const AT_ONCE: usize = 32 << 20;
+/// The same in rows.
+const ROWS: usize = 16 * 1024;
 
 /// Completes the rows of `net`, whose keys were `located`.
 ///
 /// # Errors
-/// An update that leaves values open of a row that is not there.
+/// An update that leaves values open of a row that is not there; or more rows than there is memory for.
 pub async fn complete(
     engine: &Engine,
     table: &Table,
@@ -43,40 +51,39 @@ pub async fn complete(
     if net.partial.is_empty() {
         return Ok(Completed::default());
     }
-    let stored = Stored::read(engine, table, layout, &net.partial, located).await?;
-    let (mut numbers, mut found) = (vec![], vec![]);
+    let reserved = MemoryConsumer::new("completed rows").register(&engine.pool());
+    let stored = Stored::read(engine, table, layout, &net.partial, located, &reserved).await?;
+    let width = reserved.size() / stored.batches.iter().map(RecordBatch::num_rows).sum::<usize>().max(1);
+    let at_once = (AT_ONCE / width.max(1)).clamp(1, ROWS);
+    let (mut places, mut found) = (vec![], vec![]);
     for (partial, place) in net.partial.iter().zip(&stored.places) {
-        if place.is_some() || !partial.sources.contains(&None) {
-            numbers.push(Some(found.len()));
+        if place.is_some() || !partial.is_open() {
+            places.push(Some((found.len() / at_once, found.len() % at_once)));
             found.push((partial, *place));
             continue;
         }
         let (batch, row) = net.changes.place(partial.change);
         if net.changes.rows[batch].operations[row] != Operation::Delete {
-            return Err(gone(layout, &net.changes, partial.change, &partial.sources));
+            return Err(gone(layout, &net.changes, partial));
         }
-        numbers.push(None);
+        places.push(None);
     }
-    if found.is_empty() {
-        return Ok(Completed { rows: None, numbers });
+    let mut rows = vec![];
+    for found in found.chunks(at_once) {
+        rows.push(stored.with_changes(layout, net, found)?);
+        reserve(&reserved, rows.last())?;
     }
-    let batches: Vec<_> = net.changes.rows.iter().map(|rows| &rows.columns).chain(&stored.batches).collect();
-    let of_table = |(batch, row): Place| (net.changes.rows.len() + batch, row);
-    let columns = (0..layout.schema.fields().len()).map(|column| {
-        let places: Vec<_> = found
-            .iter()
-            .map(|(partial, stored)| match partial.sources.get(column) {
-                Some(None) => stored.map(of_table).unwrap_or_default(),
-                Some(Some(change)) => net.changes.place(*change),
-                // what lakemerge adds tells of the last change
-                None => net.changes.place(partial.change),
-            })
-            .collect();
-        let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(column).as_ref()).collect();
-        Ok(interleave(&arrays, &places)?)
-    });
-    let columns = columns.collect::<Result<Vec<_>>>()?;
-    Ok(Completed { rows: Some(RecordBatch::try_new(Arc::clone(&layout.schema), columns)?), numbers })
+    Ok(Completed { rows, places, _reserved: Some(reserved) })
+}
+
+fn reserve(reserved: &MemoryReservation, rows: Option<&RecordBatch>) -> Result<()> {
+    let fits = reserved.try_grow(rows.map_or(0, RecordBatch::get_array_memory_size));
+    fits.map_err(|_| {
+        Error::definite(
+            "the rows whose values the batch does not hold (CsvNoSupValue, or delete = \"soft\") do not fit in \
+             run.memory_limit; raise it, or lower run.batch_bytes",
+        )
+    })
 }
 
 /// Rows as they stand in the table.
@@ -93,10 +100,11 @@ impl Stored {
         layout: &Layout,
         partial: &[Partial],
         located: &Located,
+        reserved: &MemoryReservation,
     ) -> Result<Stored> {
         let mut stored = Stored { batches: vec![], places: vec![None; partial.len()] };
         let mut of_base: HashMap<u64, Vec<usize>> = HashMap::new();
-        for (number, partial) in partial.iter().enumerate().filter(|(_, partial)| partial.sources.contains(&None)) {
+        for (number, partial) in partial.iter().enumerate().filter(|(_, partial)| partial.is_open()) {
             of_base.entry(partial.base).or_default().push(number);
         }
         let mut of_address: HashMap<(usize, u64), &[usize]> = HashMap::new();
@@ -127,8 +135,29 @@ impl Stored {
                 }
             }
             let values = batch.project(&(0..layout.schema.fields().len()).collect::<Vec<_>>())?;
+            reserve(reserved, Some(&values))?;
             stored.batches.push(values);
         }
         Ok(stored)
+    }
+
+    /// Rows of which some values are in changes, and the rest, if any, at the places.
+    fn with_changes(&self, layout: &Layout, net: &Net, rows: &[(&Partial, Option<Place>)]) -> Result<RecordBatch> {
+        let batches: Vec<_> = net.changes.rows.iter().map(|rows| &rows.columns).chain(&self.batches).collect();
+        let of_table = |(batch, row): Place| (net.changes.rows.len() + batch, row);
+        let columns = (0..layout.schema.fields().len()).map(|column| {
+            let places = rows.iter().map(|(partial, stored)| {
+                // what lakemerge adds tells of the last change
+                let added = (column >= layout.source_columns).then_some(partial.change);
+                match added.or_else(|| partial.source(column)) {
+                    Some(change) => net.changes.place(change),
+                    None => stored.map(of_table).unwrap_or_default(),
+                }
+            });
+            let places: Vec<_> = places.collect();
+            let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+            Ok(interleave(&arrays, &places)?)
+        });
+        Ok(RecordBatch::try_new(Arc::clone(&layout.schema), columns.collect::<Result<_>>()?)?)
     }
 }

@@ -295,7 +295,7 @@ fn count(net: &Net, located: &RoaringTreemap, completed: &Completed) -> Counts {
     let kept = |outcome: &&Outcome| match outcome.values {
         Values::Change(_) => deletes.contains(outcome.change.into()),
         Values::Partial(number) => {
-            completed.numbers[number as usize].is_some() && deletes.contains(outcome.change.into())
+            completed.places[number as usize].is_some() && deletes.contains(outcome.change.into())
         }
     };
     let some_are_kept = net.outcomes.len() as u64 + net.deletes.len() > net.keys.num_rows() as u64;

@@ -76,8 +76,20 @@ pub struct Partial {
     pub change: usize,
     /// The last change of the key that the row had when the batch began, by which it is located.
     pub base: u64,
-    /// For each column of the source the change that holds its value; none if the table does.
-    pub sources: Vec<Option<usize>>,
+    /// For each column of the source the change that holds its value; none if the table does. Empty if it does for all.
+    pub sources: Vec<Option<u32>>,
+}
+
+impl Partial {
+    /// The change that holds the value of a column of the source, if one does.
+    pub fn source(&self, column: usize) -> Option<usize> {
+        self.sources.get(column).copied().flatten().map(|change| change as usize)
+    }
+
+    /// True if the table must tell the rest.
+    pub fn is_open(&self) -> bool {
+        self.sources.is_empty() || self.sources.contains(&None)
+    }
 }
 
 /// The changes of a batch, by their numbers.
@@ -199,25 +211,28 @@ impl History {
 
     /// Where the values stand of the row that `change`, the last of its key, leaves behind.
     fn values(&self, layout: &Layout, changes: &Changes, change: usize, partial: &mut Vec<Partial>) -> Result<Values> {
-        let mut sources = vec![None; layout.source_columns];
+        let mut sources: Vec<Option<u32>> = vec![];
         let mut at = change;
         loop {
             if changes.operation(at) != Operation::Delete {
-                if at_once(&sources) && !changes.has_unchanged(at) {
+                if sources.iter().all(Option::is_none) && !changes.has_unchanged(at) {
                     return Ok(Values::Change(at as u32));
                 }
+                sources.resize(layout.source_columns, None);
                 let unknown = sources.iter_mut().enumerate().filter(|(_, source)| source.is_none());
-                unknown.filter(|(column, _)| !changes.is_unchanged(*column, at)).for_each(|(_, s)| *s = Some(at));
+                let known_here = unknown.filter(|(column, _)| !changes.is_unchanged(*column, at));
+                known_here.for_each(|(_, source)| *source = Some(at as u32));
             } else if changes.operation(change) != Operation::Delete {
-                return Err(gone(layout, changes, change, &sources));
+                return Err(gone(layout, changes, &Partial { change, base: 0, sources }));
             }
             // an update of the key goes on from the row that had the old one
             let has_moved = changes.operation(at) == Operation::Update && at > 0 && changes.is_moved(at - 1);
             let here = if has_moved { at - 1 } else { at };
-            match self.previous[here].filter(|_| sources.contains(&None)) {
-                Some(before) => at = before,
+            let row = Partial { change, base: self.last[here] as u64, sources };
+            match self.previous[here].filter(|_| row.is_open()) {
+                Some(before) => (at, sources) = (before, row.sources),
                 None => {
-                    partial.push(Partial { change, base: self.last[here] as u64, sources });
+                    partial.push(row);
                     return Ok(Values::Partial(partial.len() as u32 - 1));
                 }
             }
@@ -225,18 +240,14 @@ impl History {
     }
 }
 
-fn at_once(sources: &[Option<usize>]) -> bool {
-    sources.iter().all(Option::is_none)
-}
-
 /// The error for a change that leaves values open of a row that is not there.
-pub fn gone(layout: &Layout, changes: &Changes, change: usize, sources: &[Option<usize>]) -> Error {
-    let open = sources.iter().enumerate().filter(|(_, source)| source.is_none());
-    let names: Vec<_> = open.map(|(column, _)| layout.schema.field(column).name().as_str()).collect();
+pub fn gone(layout: &Layout, changes: &Changes, row: &Partial) -> Error {
+    let open = (0..layout.source_columns).filter(|column| row.source(*column).is_none());
+    let names: Vec<_> = open.map(|column| layout.schema.field(column).name().as_str()).collect();
     Error::definite(format!(
         "{}: the update does not say what {} is (CsvNoSupValue), and the row it updates is not there; mend the record, or have \
          the task load the table again and run with --reload TABLE",
-        changes.record(change),
+        changes.record(row.change),
         names.join(", ")
     ))
 }

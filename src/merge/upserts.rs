@@ -35,8 +35,11 @@ impl Upserts {
                 Values::Change(change) => {
                     (net.changes.place(change as usize), net.changes.place(outcome.change as usize))
                 }
-                Values::Partial(number) => match completed.numbers[number as usize] {
-                    Some(row) => ((net.changes.rows.len(), row), (net.changes.rows.len(), row)),
+                Values::Partial(number) => match completed.places[number as usize] {
+                    Some((batch, row)) => {
+                        let place = (net.changes.rows.len() + batch, row);
+                        (place, place)
+                    }
                     None => continue,
                 },
             };
