@@ -36,6 +36,8 @@ const CHUNK: usize = 512 << 10;
 const CHUNKS: usize = 4 * 16;
 /// With four times the largest chunk two runs can be merged, chunk by chunk.
 const LEAST: usize = 4;
+/// Bytes that come out at a time, about: an array of texts holds 2 GB.
+const AT_ONCE: usize = 32 << 20;
 /// Rows that come out at a time, at most.
 const ROWS: usize = 8192;
 /// What a row takes beside its values and the binary form of its key: an entry of the order, and its place.
@@ -176,7 +178,7 @@ struct Runs {
     written: Vec<SortedSpillFile>,
     /// Bytes of a chunk, about.
     chunk: usize,
-    /// Rows of a chunk, once there is one.
+    /// Rows of a chunk of the widest rows so far.
     rows: usize,
 }
 
@@ -184,14 +186,12 @@ impl Runs {
     fn new(task: &TaskContext, schema: &SchemaRef, chunk: usize) -> Runs {
         let metrics = ExecutionPlanMetricsSet::new();
         let files = SpillManager::new(task.runtime_env(), SpillMetrics::new(&metrics, 0), Arc::clone(schema));
-        Runs { schema: Arc::clone(schema), files, metrics, written: vec![], chunk, rows: 0 }
+        Runs { schema: Arc::clone(schema), files, metrics, written: vec![], chunk, rows: ROWS }
     }
 
     async fn write(&mut self, run: InOrder) -> Result<()> {
-        if self.rows == 0 {
-            self.rows = (self.chunk / run.row.max(1)).clamp(1, ROWS);
-        }
-        let (files, rows) = (self.files.clone(), self.rows);
+        let (files, rows) = (self.files.clone(), rows_of(self.chunk, run.row));
+        self.rows = self.rows.min(rows);
         let write = move || {
             let mut file = files.create_in_progress_file("rows in order")?;
             let mut largest = 0;
@@ -235,12 +235,18 @@ impl Runs {
     }
 }
 
+/// How many rows of so many bytes go into a chunk of `bytes`.
+fn rows_of(bytes: usize, row: usize) -> usize {
+    (bytes / row.max(1)).clamp(1, ROWS)
+}
+
 /// The rows of a run that never went to disk, gathered beside whoever takes them.
 fn streamed(schema: SchemaRef, run: InOrder) -> SendableRecordBatchStream {
     let mut stream = RecordBatchReceiverStreamBuilder::new(schema, 2);
     let out = stream.tx();
     stream.spawn_blocking(move || {
-        for chunk in run.chunks(ROWS) {
+        let rows = rows_of(AT_ONCE, run.row);
+        for chunk in run.chunks(rows) {
             if out.blocking_send(chunk).is_err() {
                 break;
             }
@@ -265,6 +271,15 @@ mod tests {
 
     /// `values` in batches of so many rows, sorted within so many bytes.
     async fn sorted(values: &[Values], rows: usize, memory: usize) -> Result<Vec<Values>> {
+        let rows = batches(values, rows, memory).await?;
+        let rows = rows.iter().flat_map(|batch| {
+            let texts = batch.column(0).as_string::<i32>().iter().map(|text| text.map(str::to_owned));
+            texts.zip(batch.column(1).as_primitive::<Int64Type>())
+        });
+        Ok(rows.collect())
+    }
+
+    async fn batches(values: &[Values], rows: usize, memory: usize) -> Result<Vec<RecordBatch>> {
         let batches = values.chunks(rows).map(|values| {
             let (texts, numbers): (Vec<_>, Vec<_>) = values.iter().cloned().unzip();
             let columns: [(_, ArrayRef, _); 2] =
@@ -277,12 +292,7 @@ mod tests {
         let task = TaskContext::default().with_runtime(Arc::new(RuntimeEnv::default()));
         let sort = Sort { by: &[1, 0], memory, threads: 2 };
         let sorted = sort.sorted(&task, Box::pin(RecordBatchStreamAdapter::new(schema, batches))).await?;
-        let sorted: Vec<_> = sorted.try_collect().await?;
-        let rows = sorted.iter().flat_map(|batch| {
-            let texts = batch.column(0).as_string::<i32>().iter().map(|text| text.map(str::to_owned));
-            texts.zip(batch.column(1).as_primitive::<Int64Type>())
-        });
-        Ok(rows.collect())
+        Ok(sorted.try_collect().await?)
     }
 
     fn runtime() -> tokio::runtime::Runtime {
@@ -301,6 +311,17 @@ mod tests {
             expected.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
             prop_assert_eq!(runtime().block_on(sorted(&values, rows, memory)).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn wide_rows_behind_narrow_ones_come_a_few_at_a_time() {
+        let (memory, wide) = (1 << 20, "x".repeat(50_000));
+        let text = |i: i64| if i < 10_000 { String::new() } else { wide.clone() };
+        let values: Vec<_> = (0..10_200).map(|i| (Some(text(i)), Some(i * 7919 % 10_200))).collect();
+        let batches = runtime().block_on(batches(&values, 100, memory)).unwrap();
+        let largest = batches.iter().map(RecordBatch::get_array_memory_size).max().unwrap();
+        assert!(largest < memory, "{largest} bytes at a time");
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), values.len());
     }
 
     #[test]
