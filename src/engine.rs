@@ -1,12 +1,12 @@
 //! DataFusion, set up once: one memory budget and one spill folder for all tables, one session for each piece of work.
 
+pub mod pool;
+
 use std::sync::Arc;
 
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::execution::disk_manager::DiskManagerBuilder;
-use datafusion::execution::memory_pool::{
-    FairSpillPool, GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation,
-};
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -15,6 +15,7 @@ use crate::allocator;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::storage::Location;
+use pool::QueryPool;
 
 /// Raw files that are fetched before their turn may take this part of the memory limit: typed, their rows take a few
 /// times as much.
@@ -201,7 +202,7 @@ impl Engine {
     /// takes what others need to go on.
     pub fn query_session(&self) -> SessionContext {
         let mut runtime = self.runtime.as_ref().clone();
-        runtime.memory_pool = Arc::new(FairSpillPool::new(self.memory()));
+        runtime.memory_pool = Arc::new(QueryPool::new(self.memory()));
         // a sort that spills needs room for its merge, and each thread would have one of its own
         let config = match self.turns.memory_is_scarce {
             true => self.config().with_batch_size(FEW_ROWS).with_target_partitions(1),

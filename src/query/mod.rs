@@ -3,8 +3,7 @@
 //! A batch of statements is parsed and [guarded](guard); the names of the [catalog] are listed once;
 //! then each statement is [shown](show) from the catalog, or its [identifiers], those of its
 //! [subqueries] and its [columns] are resolved, it is planned with the [precedence] and the [integers] of MySQL and with time stamps in
-//! [microseconds](micros), executed, and its rows stream through a [format] to the [output]. Without a statement there is a
-//! [shell].
+//! [microseconds](micros), executed, and its rows stream through a [format] to the [output]. Without a statement there is a [shell].
 
 // The journey is told with its stations, most of which are nobody else's business.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -31,13 +30,18 @@ use std::io::{self, IsTerminal};
 use std::iter;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
+use datafusion::common::tree_node::TreeNode;
+use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
+use futures::{StreamExt, TryStreamExt, stream};
 
 pub use catalog::Tables;
 use catalog::{Catalog, LAKE};
@@ -160,7 +164,7 @@ async fn answer(
 ) -> Result<SendableRecordBatchStream, QueryError> {
     if let Some(batch) = show::answer(&statement, catalog).await? {
         let schema = batch.schema();
-        let rows = futures::stream::iter([Ok(batch)]);
+        let rows = stream::iter([Ok(batch)]);
         return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)));
     }
     headings::as_typed(&mut statement);
@@ -169,8 +173,46 @@ async fn answer(
     let plan = columns::plan(&context.state(), catalog, statement).await?;
     // The guard's second lock, from DataFusion's side.
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
-    let rows = context.execute_logical_plan(plan).await?;
-    Ok(rows.execute_stream().await?)
+    match begun(context, plan.clone()).await {
+        Err(error) if is_out_of_memory(&error) && joins(context, &plan)? => {
+            // the tasks of a plan end a bit later than it does, and give back then what they held
+            let pool = &context.runtime_env().memory_pool;
+            for _ in 0..100 {
+                if pool.reserved() == 0 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Ok(begun(&sorting_joins(context), plan).await?)
+        }
+        rows => Ok(rows?),
+    }
+}
+
+/// The rows of a plan, once the first of them are there.
+async fn begun(context: &SessionContext, plan: LogicalPlan) -> Result<SendableRecordBatchStream, DataFusionError> {
+    let mut rows = context.execute_logical_plan(plan).await?.execute_stream().await?;
+    let schema = rows.schema();
+    let first = rows.try_next().await?.map(Ok);
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(first).chain(rows))))
+}
+
+fn is_out_of_memory(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+}
+
+fn joins(context: &SessionContext, plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    context.state().optimize(plan)?.exists(|node| Ok(matches!(node, LogicalPlan::Join(_))))
+}
+
+/// The same context for joins that sort both sides, which takes longer and can spill: one that hashes a side needs memory
+/// for all of it.
+fn sorting_joins(context: &SessionContext) -> SessionContext {
+    let config = context.copied_config();
+    // DataFusion sorts for a join that it divides
+    let partitions = config.target_partitions().max(2);
+    let config = config.with_target_partitions(partitions).set_bool("datafusion.optimizer.prefer_hash_join", false);
+    SessionContext::new_with_state(SessionStateBuilder::new_from_existing(context.state()).with_config(config).build())
 }
 
 #[cfg(test)]

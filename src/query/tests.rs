@@ -9,17 +9,23 @@ use arrow::array::{
     ArrayRef, BinaryArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch,
     StringArray, TimestampMicrosecondArray,
 };
+use arrow::compute::concat_batches;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 
 use super::*;
 use crate::destination::Destination;
+use crate::engine::pool::QueryPool;
 
 mod answers;
 mod names;
 mod times;
+
+/// Rows of a batch.
+const BATCH: usize = 200;
 
 #[derive(Default)]
 struct Lake {
@@ -50,7 +56,13 @@ impl Tables for Lake {
         let Some(batch) = self.tables.get(&(schema.to_owned(), table.to_owned())) else {
             return Ok(None);
         };
-        let table = MemTable::try_new(batch.schema(), vec![vec![batch.clone()]])?;
+        // each with memory of its own, as a file's batches have
+        let starts = (0..batch.num_rows().max(1)).step_by(BATCH);
+        let batches = starts.map(|start| {
+            let rows = batch.slice(start, BATCH.min(batch.num_rows() - start));
+            concat_batches(&batch.schema(), [&rows])
+        });
+        let table = MemTable::try_new(batch.schema(), vec![batches.collect::<Result<_, _>>()?])?;
         Ok(Some(Arc::new(table)))
     }
 }

@@ -226,3 +226,23 @@ async fn a_closed_pipe_is_no_failure() {
         assert!(error.is_closed_pipe(), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_join_whose_sides_do_not_fit_into_the_memory_sorts_them() {
+    let keys: Vec<i64> = (0..60_000).map(|i| i * 7919 % 60_000).collect();
+    let texts: Vec<_> = keys.iter().map(|key| format!("{key:0100}")).collect();
+    let column = |name| (name, Arc::new(StringArray::from(texts.clone())) as ArrayRef);
+    let lake = Arc::new(Lake::default().with("a.l", [column("x")]).with("a.r", [column("y")]));
+    let sql = "SELECT count(*), max(x) = min(x) FROM a.l JOIN a.r ON x = y";
+    for (megabytes, partitions) in [(100, 2), (5, 1), (5, 2)] {
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(QueryPool::new(megabytes << 20)));
+        let config = SessionConfig::new().with_target_partitions(partitions);
+        let config = config.with_batch_size(256).with_sort_spill_reservation_bytes(64 << 10);
+        let session = SessionContext::new_with_config_rt(config, runtime.build_arc().unwrap());
+        let page = Page::default();
+        let mut output = Output::writer(Destination::Writer(Box::new(page.clone())), Format::Csv);
+        Desk { session, tables: Arc::clone(&lake) as _ }.answer_all(sql, &mut output).await.unwrap();
+        let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().nth(1), Some("60000,false"), "{megabytes} MB");
+    }
+}
