@@ -2,8 +2,9 @@
 //!
 //! A batch of statements is parsed and [guarded](guard); the names of the [catalog] are listed once;
 //! then each statement is [shown](show) from the catalog, or its [identifiers], those of its
-//! [subqueries] and its [columns] are resolved, it is planned with the [precedence] and the [integers] of MySQL and with time stamps in
-//! [microseconds](micros), executed, and its rows stream through a [format] to the [output]. Without a statement there is a [shell].
+//! [subqueries] and its [columns] are resolved, it is planned with the [precedence], the [integers] and the
+//! [decimals] of MySQL and with time stamps in [microseconds](micros), executed, and its rows stream
+//! through a [format] to the [output]. Without a statement there is a [shell].
 
 // The journey is told with its stations, most of which are nobody else's business.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -12,6 +13,7 @@ pub mod catalog;
 pub mod error;
 
 mod columns;
+mod decimals;
 mod format;
 mod guard;
 mod headings;
@@ -38,6 +40,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
@@ -45,6 +48,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 pub use catalog::Tables;
 use catalog::{Catalog, LAKE};
+use decimals::Decimals;
 pub use error::QueryError;
 pub use format::Format;
 use integers::{Integers, Sums};
@@ -143,7 +147,8 @@ impl Desk {
         let catalogs = MemoryCatalogProviderList::new();
         let _ = catalogs.register_catalog(LAKE.to_owned(), Arc::clone(catalog) as _);
         let given = self.session.state();
-        let planners = iter::once(Arc::new(Integers) as _).chain(given.expr_planners().iter().cloned()).collect();
+        let planners: [Arc<dyn ExprPlanner>; 2] = [Arc::new(Integers), Arc::new(Decimals)];
+        let planners = planners.into_iter().chain(given.expr_planners().iter().cloned()).collect();
         let rules = iter::once(Arc::new(Sums) as _).chain(given.analyzer().rules.iter().cloned());
         let rules = rules.chain(iter::once(Arc::new(Microseconds) as _)).collect();
         let state = SessionStateBuilder::new_from_existing(given)

@@ -7,7 +7,13 @@ async fn decimals_are_found_by_their_digits() {
     for (sql, count) in [
         ("coal_prod where production = 12345678.91", "1"),
         ("coal_prod where production = 2845.66", "1"),
+        ("coal_prod where production = '2845.66'", "1"),
+        ("coal_prod where production = '2845.664'", "0"),
+        ("coal_prod where production < '2845.664'", "2"),
+        ("coal_prod where '2845.664' < production", "1"),
         ("orders where id = 18446744073709551615", "1"),
+        ("orders where id = '18446744073709551615'", "1"),
+        ("orders where id = '18446744073709551615.4'", "0"),
         ("orders where id = 9007199254740993", "1"),
         ("orders where id = 9007199254740992", "0"),
         ("orders where total = 12345678901234.5678", "1"),
