@@ -249,23 +249,7 @@ impl VisitorMut for Rewrite<'_> {
 }
 
 fn using(join: &mut JoinOperator) -> Vec<&mut Ident> {
-    let (JoinOperator::Join(constraint)
-    | JoinOperator::Inner(constraint)
-    | JoinOperator::Left(constraint)
-    | JoinOperator::LeftOuter(constraint)
-    | JoinOperator::Right(constraint)
-    | JoinOperator::RightOuter(constraint)
-    | JoinOperator::FullOuter(constraint)
-    | JoinOperator::Semi(constraint)
-    | JoinOperator::LeftSemi(constraint)
-    | JoinOperator::RightSemi(constraint)
-    | JoinOperator::Anti(constraint)
-    | JoinOperator::LeftAnti(constraint)
-    | JoinOperator::RightAnti(constraint)) = join
-    else {
-        return Vec::new();
-    };
-    let JoinConstraint::Using(columns) = constraint else {
+    let Some(JoinConstraint::Using(columns)) = identifiers::constraint(join) else {
         return Vec::new();
     };
     let parts = columns.iter_mut().filter_map(|name| name.0.last_mut());

@@ -48,6 +48,17 @@ async fn a_subquery_reads_its_own_columns_first() {
     let sql =
         "select count(*) from coal_prod where exists (select 1 from oil_prod where Entity = 'Chad' and barrels = 1)";
     assert_eq!(rows(sql).await, "0");
+    let own = [
+        "with recent as (select * from oil_prod where barrels > 2) select count(*) from coal_prod where exists (select 1 from recent where Entity = 'India')",
+        "with recent as (select entity, barrels b from oil_prod where barrels > 2) select count(*) from coal_prod where exists (select 1 from recent where Entity = 'India')",
+        "select count(*) from coal_prod where exists (select 1 from (select * from oil_prod where barrels > 2) r where Entity = 'India')",
+        "select count(*) from coal_prod where exists (select 1 from oil_prod o join (select 1 as one) r on one = 1 where barrels > 2 and Entity = 'India')",
+    ];
+    for sql in own {
+        assert_eq!(rows(sql).await, "0", "{sql}");
+    }
+    let sql = "select count(*) from coal_prod where exists (select barrels as production from oil_prod where barrels < Production)";
+    assert_eq!(rows(sql).await, "2");
     let sql = "select Entity from coal_prod where Entity in (select Entity from oil_prod where barrels = 3)";
     assert_eq!(rows(sql).await, "Chad");
     let sql = "select Entity from coal_prod where exists (select 1 from oil_prod where barrels = 3 and Year = 2014)";
@@ -123,5 +134,23 @@ async fn a_computed_column_is_headed_as_it_was_typed() {
         "select year + 1 from coal_prod union select 2014 order by 1",
     ] {
         assert_eq!(rows(sql).await, "2014\n2015", "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_join_by_names_that_are_spelled_in_two_ways_is_refused() {
+    for sql in [
+        "select count(*) from coal_prod natural join oil_prod",
+        "select count(*) from coal_prod join oil_prod using (entity)",
+        "with o as (select * from oil_prod) select count(*) from coal_prod natural join o",
+    ] {
+        let text = error(sql).await;
+        assert!(text.contains("spell Entity and ENTITY") && text.contains("write ON"), "{sql}: {text}");
+    }
+    for sql in [
+        "select count(*) from coal_prod a natural join (select Entity, Year from coal_prod) b",
+        "select count(*) from coal_prod a join coal_prod b using (entity)",
+    ] {
+        assert_eq!(rows(sql).await, "3", "{sql}");
     }
 }
