@@ -323,6 +323,24 @@ mod tests {
     }
 
     #[test]
+    fn a_table_with_an_underscore_in_its_name_is_found_by_the_one_it_was_given() {
+        let rename = |target: &str, locator: &str, to: &str| {
+            format!(
+                r#"{{"rule-type": "transformation", "rule-id": 2, "rule-name": "2", "rule-target": "{target}",
+                    "object-locator": {{{locator}}}, "rule-action": "rename", "value": "{to}"}}"#
+            )
+        };
+        let table = rename("table", r#""schema-name": "shop", "table-name": "order_items""#, "items");
+        let mappings = |rule| mappings(&[selection("1", "include", "%", "%"), rule]).unwrap();
+        let source = mappings(table).source(&TableName::new("shop", "items"), &[]);
+        assert_eq!(source, TableName::new("shop", "order_items"));
+        let schema = mappings(rename("schema", r#""schema-name": "energy_db""#, "fossil"));
+        let source = schema.source(&TableName::new("fossil", "coal_prod"), &[]);
+        assert_eq!(source, TableName::new("energy_db", "coal_prod"));
+        assert!(schema.selects_folder(&TableName::new("fossil", "coal_prod")));
+    }
+
+    #[test]
     fn a_wildcard_in_brackets_is_itself() {
         check("order[_]items", "order_items", true);
         check("order[_]items", "orderXitems", false);

@@ -17,9 +17,13 @@ impl Pattern {
         Self(vec![Piece::Many])
     }
 
-    /// The only text that matches, if there is no wildcard.
+    /// The text as it stands, if there is no `%` in it: it matches itself. Of names with `_` hardly anyone means another.
     pub fn literal(&self) -> Option<String> {
-        let piece = |piece: &Piece| if let Piece::Exactly(c) = piece { Some(*c) } else { None };
+        let piece = |piece: &Piece| match piece {
+            Piece::Exactly(c) => Some(*c),
+            Piece::One => Some('_'),
+            Piece::Many => None,
+        };
         self.0.iter().map(piece).collect()
     }
 
