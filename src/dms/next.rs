@@ -136,7 +136,7 @@ impl Wishes {
 /// # Errors
 /// Files that came or changed where no rule says what they mean; the message says which options decide it.
 pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Result<Next> {
-    let complete = wishes.load_complete || load_is_complete(listing, wishes.max_file_size);
+    let complete = wishes.load_complete || load_is_complete(listing, wishes);
     let Some(reached) = reached.filter(|_| !wishes.reload) else {
         if listing.loads.is_empty() && listing.changes.is_empty() && listing.undated.is_empty() {
             return Ok(Next::Nothing);
@@ -158,8 +158,10 @@ pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Re
     let new: Vec<_> = new_loads(listing, reached.load);
     if !new.is_empty() {
         // A segment may begin when others are complete, which only the changes after them tell; and MaxFileSize, by which
-        // a load's end is told, is said of CSV files alone.
-        let is_open = |file: &RawFile| file.segment() != ("", 0) || file.format() == DataFormat::Parquet;
+        // a load's end is told, is said of CSV files alone, maybe of what is in them before they are packed.
+        let is_open = |file: &RawFile| {
+            file.segment() != ("", 0) || file.format() == DataFormat::Parquet || file.name.ends_with(".gz")
+        };
         if reached.position.changes.is_some() || (reached.position.load_complete && !new.iter().all(is_open)) {
             return Err(Error::definite(format!("{} came after the full load was complete; {REMEDIES}", names(&new))));
         }
@@ -242,11 +244,15 @@ fn dated(listing: &Listing, position: Option<Stamp>) -> Result<()> {
 const REMEDIES: &str = "--reload TABLE replaces the table by the load that is there now, --accept-load TABLE keeps the \
                         table and takes the LOAD files as already merged";
 
-/// DMS writes no mark at a load's end; these are the signs of one (T-A11). Changes of other tables are none.
-fn load_is_complete(listing: &Listing, max_file_size: u64) -> bool {
-    let of_this_table = !listing.of_all_tables && !listing.changes.is_empty();
+/// DMS writes no mark at a load's end; these are the signs of one (T-A11). Changes of other tables are none, nor are those
+/// that an earlier load left behind.
+fn load_is_complete(listing: &Listing, wishes: &Wishes) -> bool {
+    let of_this_load = listing.changes.len() > left_out(listing, wishes.changes_from).len();
     let mut segments = listing.loads.chunk_by(|a, b| a.segment() == b.segment());
-    of_this_table || segments.all(|segment| segment.last().is_some_and(|last| last.size < max_file_size))
+    // a file ends before the record that does not fit any more
+    let full = wishes.max_file_size - wishes.max_file_size / 100;
+    !listing.of_all_tables && of_this_load
+        || segments.all(|segment| segment.last().is_some_and(|last| last.size < full))
 }
 
 /// The file that was merged and is gone, if that means that the source was truncated: DMS then deletes all files of the

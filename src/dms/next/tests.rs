@@ -271,6 +271,26 @@ fn a_segment_may_begin_when_another_is_complete() {
 }
 
 #[test]
+fn changes_that_an_earlier_load_left_behind_do_not_complete_one() {
+    let written = stamp(&file(A, 0)).unwrap().as_unix_millis();
+    let (left_behind, full) =
+        (listing(&[(LOAD, written + 5000), (A, written + 100)]), Wishes { max_file_size: 10, ..wishes() });
+    assert!(matches!(next(&left_behind, None, &full).unwrap(), Next::Load { complete: false, after: Some(_), .. }));
+    let load = loaded(written + 5000);
+    let reached = Reached { position: at(None, 1), load: &load };
+    assert!(next(&left_behind, Some(&reached), &Wishes { reload: true, ..full }).is_err());
+}
+
+#[test]
+fn a_packed_file_may_be_one_of_a_load_that_goes_on() {
+    let names = ["LOAD00000001.csv.gz", "LOAD00000002.csv.gz"];
+    let load = [LoadedFile { name: names[0].into(), size: 10, tag: "1".into(), hash: String::new() }];
+    let both = listing(&[(names[0], 1), (names[1], 2)]);
+    let step = next(&both, Some(&Reached { position: at(None, 1), load: &load }), &wishes()).unwrap();
+    assert!(matches!(step, Next::ContinueLoad { .. }), "{step:?}");
+}
+
+#[test]
 fn changes_of_other_tables_do_not_complete_a_load() {
     let mut both = listing(&[(LOAD, 1), (A, 2)]);
     both.of_all_tables = true;
