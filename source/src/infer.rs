@@ -177,7 +177,7 @@ impl Guess {
     fn number(&mut self, text: &[u8]) -> bool {
         if text.contains(&b'e') || text.contains(&b'E') {
             self.float = true;
-            return number::float64(text).is_ok();
+            return is_float(text) && number::float64(text).is_ok();
         }
         let digits = text.strip_prefix(b"-").unwrap_or(text);
         let (whole, fraction) = match digits.iter().position(|b| *b == b'.') {
@@ -231,6 +231,21 @@ impl Guess {
             _ => SqlType::Text,
         }
     }
+}
+
+/// Whether the text is a floating-point number as DMS writes them, `+1.25000000e+00`: `1E5` is a code of something.
+fn is_float(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
+    let Some(e) = digits.iter().position(|byte| *byte == b'e') else { return false };
+    let (number, exponent) = (&digits[..e], &digits[e + 1..]);
+    let fraction = number.get(2..).unwrap_or_default();
+    number.first().is_some_and(u8::is_ascii_digit)
+        && number.get(1) == Some(&b'.')
+        && !fraction.is_empty()
+        && fraction.iter().all(u8::is_ascii_digit)
+        && exponent.len() >= 3
+        && b"+-".contains(&exponent[0])
+        && exponent[1..].iter().all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]
@@ -288,6 +303,8 @@ mod tests {
     #[test]
     fn floats_dates_and_times_are_seen_by_their_form() {
         check(&["+3.23800011e+01", "-1.5e-300"], "DOUBLE");
+        check(&["12", "1E5"], "TEXT");
+        check(&["1e5"], "TEXT");
         check(&["1996-07-04", "0000-00-00", ""], "DATE");
         check(&["2018-06-11 18:11:52", "2018-06-11 18:11:52.123456"], "DATETIME(6)");
         check(&["1996-07-04", "2018-06-11 18:11:52"], "TEXT");
