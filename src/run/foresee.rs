@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use lakemerge_source::dms::records::Operation;
+use lakemerge_source::dms::shape::Shape;
 use lakemerge_source::position::Stamp;
 use lakemerge_source::schema::{Column, TableSchema};
 use parking_lot::Mutex;
@@ -114,10 +115,12 @@ impl TableRun<'_> {
 
     fn ahead_of(&self, opened: Opened, plan: &mut TablePlan) -> Result<Ahead> {
         // before a reload the configuration need not fit the table that is there
-        let definition = if self.wishes.reload { None } else { Some(self.defined(&opened)?.0) };
+        let mut definition = if self.wishes.reload { None } else { Some(self.defined(&opened)?.0) };
         let (position, load) = (opened.ours.position, opened.ours.facts.load.clone());
         let mut rewritten = false;
-        if let (Some(evolution), Some(definition)) = (&opened.evolution, &definition) {
+        if let (Some(evolution), Some(definition)) = (&opened.evolution, &mut definition) {
+            let added: Vec<_> = opened.ours.facts.added.iter().chain(&evolution.added).cloned().collect();
+            definition.shape = Arc::new(Shape::clone(&definition.shape).with_added(&added));
             plan.schema_changes = differences(&opened.ours.facts.schema, &definition.schema);
             let reaches = position.changes.map(|stamp| stamp.to_string());
             plan.takes(Step { reaches, ..Step::new(StepKind::Evolve, &[]) });

@@ -181,6 +181,7 @@ fn records_older_than_a_new_column_that_is_not_null_lack_it() {
         let new = goods(&[ID, NAME, ("size", "int(11) NOT NULL DEFAULT '5'")]);
         site.declare(&[&new]);
         site.changes(&new, &stamp(1), &[update(["2", "b2", "6"]), insert(["3", "c", "7"])]);
+        site.plan_exits(0, &["--deep"]);
         site.run();
         site.changes(&old, &stamp(2), &[insert(["4", "d"])]);
         site.run();
