@@ -35,6 +35,9 @@ pub struct TableStatus {
     pub state: &'static str,
     /// Why it is unreadable or stopped.
     pub error: Option<String>,
+    /// Of what kind the error is, where it is unreadable.
+    #[serde(skip)]
+    kind: Option<Kind>,
     /// The last change file merged, as in its name.
     pub position: Option<String>,
     /// Seconds between the position and the newest change file that is there; 0 when all are merged.
@@ -71,6 +74,7 @@ pub async fn status(job: &Job) -> Result<Status> {
         if let Err(error) = table(job, lake, &name, &mut status).await {
             status.state = "unreadable";
             status.error = Some(error.to_string());
+            status.kind = Some(error.kind);
         }
         status
     }))
@@ -86,6 +90,7 @@ impl TableStatus {
             table: name.to_string(),
             state: "no data yet",
             error: None,
+            kind: None,
             position: None,
             lag_seconds: None,
             version: None,
@@ -166,9 +171,10 @@ fn stamp(file: &listing::RawFile) -> Option<Stamp> {
 }
 
 impl Status {
-    /// 1 if a person must look at a table, else 0.
+    /// 1 if a person must look at a table, 75 if one could not be read for now, else 0.
     pub fn exit_code(&self) -> u8 {
-        u8::from(self.tables.iter().any(|table| table.error.is_some()))
+        let failed = self.tables.iter().filter(|table| table.error.is_some());
+        failed.map(|table| table.kind.unwrap_or(Kind::Definite)).max().map_or(0, Kind::exit_code)
     }
 
     /// Aligned columns for people.
