@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use futures::StreamExt;
@@ -172,6 +173,9 @@ pub fn main() -> ExitCode {
     ExitCode::from(run_command(std::env::args_os()))
 }
 
+/// What tasks may take to end when the work is done or stopped.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// A thread's stack, which a query of thousands of terms needs; what is not used takes no memory.
 const STACK: usize = 64 << 20;
 
@@ -200,8 +204,8 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             error = stopped(signals) => Err(error),
         }
     });
-    // a blocking task that still waits for a store must not hold the process
-    runtime.shutdown_background();
+    // what is spilled is deleted by the tasks that end here; one that still waits for a store must not hold the process
+    runtime.shutdown_timeout(LAST_WORDS);
     ended.unwrap_or_else(|error| end(&error))
 }
 
