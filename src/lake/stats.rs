@@ -18,6 +18,9 @@ use crate::error::Result;
 /// Parquet cuts the bounds of longer texts to this many bytes (the writer's `statistics_truncate_length`).
 pub const TRUNCATED_AT: usize = 64;
 
+/// Parquet cuts before a character that does not fit, so that a cut text may have a few bytes less.
+const LONGEST_CHARACTER: usize = 4;
+
 /// Decimals of more digits go through a double in other writers' and readers' statistics (T-A1).
 const EXACT_DIGITS: u8 = 15;
 
@@ -100,7 +103,7 @@ fn as_json(bound: &ScalarValue, round: Round) -> Option<Value> {
         ScalarValue::Float64(Some(v)) if v.is_finite() => Some(json!(v)),
         // up to 15 digits the nearest double prints as the decimal itself
         ScalarValue::Decimal128(Some(_), ..) => bound.to_string().parse::<f64>().ok().map(|v| json!(v)),
-        ScalarValue::Utf8(Some(text)) => (text.len() < TRUNCATED_AT).then(|| json!(text)),
+        ScalarValue::Utf8(Some(text)) => (text.len() + LONGEST_CHARACTER <= TRUNCATED_AT).then(|| json!(text)),
         ScalarValue::Date32(Some(days)) => {
             let date = chrono::NaiveDate::from_epoch_days(*days)?;
             Some(json!(date.format("%Y-%m-%d").to_string()))
