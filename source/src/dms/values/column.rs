@@ -255,30 +255,33 @@ fn family(sql_type: &SqlType) -> Family {
     }
 }
 
-/// The store whose array has the type that [`SqlType::arrow`] says.
+/// The store whose array has the type that [`SqlType::arrow`] says. It begins with no memory: a table may have thousands of
+/// columns, and its files may be read in many pieces at once.
 fn store(sql_type: &SqlType, datetime: DatetimeAs) -> Store {
     match (sql_type, sql_type.arrow(datetime)) {
-        (SqlType::Year, _) => Store::Year(Int16Builder::new()),
-        (SqlType::Bit(count), DataType::Int64) => Store::Bits(Int64Builder::new(), *count),
-        (SqlType::Bit(_), DataType::Binary) => Store::AllBits(BinaryBuilder::new()),
-        (SqlType::Binary(length), _) => Store::Binary(BinaryBuilder::new(), *length),
-        (SqlType::Time(digits), _) => Store::Time(StringBuilder::new(), *digits),
+        (SqlType::Year, _) => Store::Year(Int16Builder::with_capacity(0)),
+        (SqlType::Bit(count), DataType::Int64) => Store::Bits(Int64Builder::with_capacity(0), *count),
+        (SqlType::Bit(_), DataType::Binary) => Store::AllBits(BinaryBuilder::with_capacity(0, 0)),
+        (SqlType::Binary(length), _) => Store::Binary(BinaryBuilder::with_capacity(0, 0), *length),
+        (SqlType::Time(digits), _) => Store::Time(StringBuilder::with_capacity(0, 0), *digits),
         (SqlType::Decimal { precision, scale }, DataType::Utf8) => {
-            Store::LongDecimal(StringBuilder::new(), *precision, *scale)
+            Store::LongDecimal(StringBuilder::with_capacity(0, 0), *precision, *scale)
         }
-        (SqlType::Decimal { precision, scale }, _) => Store::Decimal(Decimal128Builder::new(), *precision, *scale),
-        (_, DataType::Decimal128(..)) => Store::Unsigned(Decimal128Builder::new()),
-        (_, DataType::Int8) => Store::Int8(Int8Builder::new()),
-        (_, DataType::Int16) => Store::Int16(Int16Builder::new(), range(sql_type)),
-        (_, DataType::Int32) => Store::Int32(Int32Builder::new(), range(sql_type)),
-        (_, DataType::Int64) => Store::Int64(Int64Builder::new(), range(sql_type)),
-        (_, DataType::Float32) => Store::Float(Float32Builder::new()),
-        (_, DataType::Float64) => Store::Double(Float64Builder::new()),
-        (_, DataType::Boolean) => Store::Bit(BooleanBuilder::new()),
-        (_, DataType::Date32) => Store::Date(Date32Builder::new()),
-        (_, DataType::Timestamp(_, zone)) => Store::Datetime(TimestampMicrosecondBuilder::new(), zone),
-        (_, DataType::Binary) => Store::Bytes(BinaryBuilder::new()),
-        _ => Store::Text(StringBuilder::new()),
+        (SqlType::Decimal { precision, scale }, _) => {
+            Store::Decimal(Decimal128Builder::with_capacity(0), *precision, *scale)
+        }
+        (_, DataType::Decimal128(..)) => Store::Unsigned(Decimal128Builder::with_capacity(0)),
+        (_, DataType::Int8) => Store::Int8(Int8Builder::with_capacity(0)),
+        (_, DataType::Int16) => Store::Int16(Int16Builder::with_capacity(0), range(sql_type)),
+        (_, DataType::Int32) => Store::Int32(Int32Builder::with_capacity(0), range(sql_type)),
+        (_, DataType::Int64) => Store::Int64(Int64Builder::with_capacity(0), range(sql_type)),
+        (_, DataType::Float32) => Store::Float(Float32Builder::with_capacity(0)),
+        (_, DataType::Float64) => Store::Double(Float64Builder::with_capacity(0)),
+        (_, DataType::Boolean) => Store::Bit(BooleanBuilder::with_capacity(0)),
+        (_, DataType::Date32) => Store::Date(Date32Builder::with_capacity(0)),
+        (_, DataType::Timestamp(_, zone)) => Store::Datetime(TimestampMicrosecondBuilder::with_capacity(0), zone),
+        (_, DataType::Binary) => Store::Bytes(BinaryBuilder::with_capacity(0, 0)),
+        _ => Store::Text(StringBuilder::with_capacity(0, 0)),
     }
 }
 
