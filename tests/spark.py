@@ -28,6 +28,7 @@ s3_settings = "s3.json"
 [lake]
 url = "lake"
 table_type = "{table_type}"
+datetime = "{datetime}"
 [run]
 maintenance = "off"
 [[table]]
@@ -79,7 +80,7 @@ def session():
 class Job:
     """A source of one table, its lake, and a model of its rows."""
 
-    def __init__(self, binary, table_type, options=""):
+    def __init__(self, binary, table_type, datetime, options):
         self.binary = str(pathlib.Path(binary).resolve())
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lakemerge-spark-"))
         self.random = random.Random(7)
@@ -88,7 +89,7 @@ class Job:
         (self.folder / "raw/shop/goods").mkdir(parents=True)
         (self.folder / "s3.json").write_text('{"IncludeOpForFullLoad": true}')
         (self.folder / "schema.sql").write_text(SCHEMA)
-        (self.folder / "lakemerge.toml").write_text(CONFIG.format(table_type=table_type, options=options))
+        (self.folder / "lakemerge.toml").write_text(CONFIG.format(table_type=table_type, datetime=datetime, options=options))
 
     @property
     def table(self):
@@ -106,8 +107,8 @@ class Job:
             str(key),
             pick.choice(["Île", "a b", "x", "", "日本"]),
             f"{pick.randrange(10**9)}.{pick.randrange(100):02d}",
-            f"20{pick.randrange(10, 30)}-02-28 23:59:59.{micros}",
-            pick.choice(["north", "south"]),
+            f"{pick.choice([1950, 2010, 2029, 2300, 9999])}-02-28 23:59:59.{micros}",
+            pick.choice(["north", "España", "日 本"]),
         ]
 
     def write(self, name, records):
@@ -160,9 +161,16 @@ def found_by_key(spark, table):
 
 def main(binary):
     spark = session()
-    for table_type, options in [("copy-on-write", ""), ("merge-on-read", ""), ("merge-on-read", 'partition_by = ["region"]')]:
-        job = Job(binary, table_type, options)
-        what = f"{table_type}{', partitioned' if options else ''}"
+    for table_type, datetime, partition_by in [
+        ("copy-on-write", "timestamp", ""),
+        ("copy-on-write", "timestamp", "region"),
+        ("merge-on-read", "timestamp_ntz", ""),
+        ("merge-on-read", "timestamp", "region"),
+        ("merge-on-read", "timestamp", "seen"),
+    ]:
+        options = f'partition_by = ["{partition_by}"]' if partition_by else ""
+        job = Job(binary, table_type, datetime, options)
+        what = f"{table_type}{f', partitioned by {partition_by}' if partition_by else ''}"
         job.load(300)
         job.lakemerge("run")
         check(f"{what}: the load", rows(spark, job.table), job.expected())
