@@ -3,6 +3,7 @@
     readers.py rows    URI COLUMNS            every row: {"deltalake": [[text, ...], ...], "polars": ..., "duckdb": ...}
     readers.py find    URI COLUMNS COLUMN VALUE   the same, of the rows where COLUMN = VALUE (the engines may skip files)
     readers.py compact URI                    rewrites small files into larger ones, as another writer would: {"version": 7}
+    readers.py compact-late URI FOLDER COMMAND...  the same, but after it has opened the table it runs COMMAND in FOLDER
     readers.py compact-with-filters URI       the same, with Bloom filters on all columns
     readers.py create  URI ROWS               a table of numbers and days, [[number, "2024-01-31"], ...], both NOT NULL
     readers.py describe URI [NAME]            gives the table that name, description, comment and other properties; what it then has
@@ -17,6 +18,7 @@ import datetime
 import decimal
 import json
 import os
+import subprocess
 import sys
 
 import deltalake
@@ -188,6 +190,12 @@ def main(command, uri, *rest):
         filters = deltalake.BloomFilterProperties(set_bloom_filter_enabled=True)
         columns = deltalake.ColumnProperties(bloom_filter_properties=filters)
         table.optimize.compact(writer_properties=deltalake.WriterProperties(default_column_properties=columns))
+    elif command == "compact-late":
+        subprocess.run(rest[1:], cwd=rest[0], check=True, capture_output=True)
+        try:
+            table.optimize.compact()
+        except deltalake.exceptions.CommitFailedError as error:
+            return {"error": str(error)}
     elif command == "describe":
         return describe(table, uri, *rest)
     elif command == "delete":

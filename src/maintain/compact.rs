@@ -73,7 +73,9 @@ async fn ours(table: &Table) -> Result<Ours> {
 fn facts(table: &Table, key: &[String]) -> Result<Vec<FileFacts>> {
     let first = key.iter().find(|column| !table.is_partition_column(column));
     let first = first.map(|column| table.schema.field_with_name(column)).transpose()?;
-    let facts = table.files.iter().enumerate().map(|(number, file)| {
+    // a file of which the log does not tell how many rows it has is left as it is
+    let files = table.files.iter().enumerate().filter(|(_, file)| file.num_records().is_some());
+    let facts = files.map(|(number, file)| {
         let mut partition: Vec<_> = file.partition_values_map().into_iter().collect();
         partition.sort();
         let bytes = u64::try_from(file.size()).unwrap_or_default();
@@ -138,7 +140,9 @@ async fn replace(
     written.iter_mut().for_each(|add| add.data_change = false);
     let (files_compacted, files_written) = (replaced.len() as u64, written.len() as u64);
     let purged: u64 = replaced.iter().map(|&file| marked_rows(&table.files[file])).sum();
-    let removed = replaced.iter().map(|&file| Action::Remove(table.files[file].remove_action(false)));
+    // deltalake's own compaction, when it loses against this one, looks only at removals that change rows, and would add its
+    // files beside these
+    let removed = replaced.iter().map(|&file| Action::Remove(table.files[file].remove_action(true)));
     let actions = removed.chain(written.into_iter().map(Action::Add)).collect();
     let facts = json!({ "step": "compact", "files": files_compacted, "rows_purged": purged });
     let outcome = Commit { actions, position: ours.position, facts }.onto(table).await?;

@@ -161,6 +161,27 @@ fn a_compaction_comes_between(mut site: Site) {
 }
 
 #[test]
+fn a_compaction_of_another_writer_that_comes_after_ours_doubles_no_row() {
+    let table = table();
+    let site = Site::local();
+    site.declare(&[&table]);
+    site.edit("lakemerge.toml", "[lake]\n", "[lake]\ntable_type = \"merge-on-read\"\n");
+    site.load(&table, 1, &rows(0..10, "loaded"));
+    site.run();
+    for number in 0..3 {
+        site.changes(&table, &stamp(number), &changes(Op::Insert, 10 * (number + 1)..10 * (number + 2), "added"));
+        site.run();
+    }
+    let before = site.rows(&table);
+    let ended = readers::compact_late(&site, &table);
+    assert!(
+        ended["error"].as_str().is_some_and(|text| text.contains("conflict") || text.contains("concurrent")),
+        "{ended}"
+    );
+    assert_eq!(site.rows(&table), before);
+}
+
+#[test]
 fn a_compaction_before_the_commit_neither_loses_nor_doubles_a_row_on_a_folder() {
     a_compaction_comes_between(Site::local());
 }

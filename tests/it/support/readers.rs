@@ -21,6 +21,13 @@ pub fn compact(site: &Site, table: &Table) {
     python(site, table, &["compact"]);
 }
 
+/// The same of another writer that has opened the table before `maintain` compacts it.
+pub fn compact_late(site: &Site, table: &Table) -> serde_json::Value {
+    let folder = site.path("");
+    let binary = env!("CARGO_BIN_EXE_lakemerge");
+    python(site, table, &["compact-late", &folder.display().to_string(), binary, "maintain"])
+}
+
 /// The same, with Bloom filters on all columns.
 pub fn compact_with_filters(site: &Site, table: &Table) {
     python(site, table, &["compact-with-filters"]);
