@@ -47,6 +47,10 @@ fn united(old: &Protocol, new: &Protocol) -> Result<Option<Protocol>> {
     let before = (readers.len(), writers.len());
     readers.extend(names(new.reader_features()));
     writers.extend(names(new.writer_features()));
+    if writers.contains("columnMapping") {
+        // a reader version of 2 stood for it
+        readers.insert("columnMapping".into());
+    }
     if old.min_writer_version() >= 7 && before == (readers.len(), writers.len()) {
         return Ok(None);
     }

@@ -199,13 +199,15 @@ impl Table {
             "delta.enableRowTracking",
             "delta.appendOnly",
             "delta.enableInCommitTimestamps",
+            "delta.compatibility.symlinkFormatManifest.enabled",
         ] {
             if on(key) {
                 return Err(refused(key));
             }
         }
         for key in configuration.keys() {
-            if key == "delta.setTransactionRetentionDuration" || key.starts_with("delta.constraints.") {
+            let refuse = ["delta.setTransactionRetentionDuration", "delta.universalFormat.enabledFormats"];
+            if refuse.contains(&key.as_str()) || key.starts_with("delta.constraints.") {
                 return Err(refused(key));
             }
         }

@@ -61,7 +61,14 @@ struct Known {
 /// What the newest version and the commits from `from` on say, which is not after `cutoff`.
 async fn known(table: &Table, cutoff: DateTime<Utc>, from: DateTime<Utc>) -> Result<Known> {
     let mut known = Known::default();
+    let relative = |path: &str| match path.contains(":/") || path.starts_with('/') {
+        true => {
+            Err(Error::definite(format!("nothing is deleted, for the log names a file by an absolute path, {path}")))
+        }
+        false => Ok(()),
+    };
     for file in table.files.iter() {
+        relative(&file.path())?;
         known.needed.insert(file.object_store_path().to_string());
         if let Some(vector) = file.deletion_vector_descriptor() {
             known.needed.extend(vectors::path(table, vector)?.map(String::from));
@@ -73,6 +80,7 @@ async fn known(table: &Table, cutoff: DateTime<Utc>, from: DateTime<Utc>) -> Res
         let actions = get_actions(entry.version, &content);
         for action in actions.map_err(|e| Error::definite(format!("commit {}: {e}", entry.version)))? {
             let Action::Remove(remove) = action else { continue };
+            relative(&remove.path)?;
             paths.insert(remove.path);
             if let Some(vector) = remove.deletion_vector {
                 paths.extend(vectors::path(table, vector)?.map(String::from));
