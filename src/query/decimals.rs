@@ -3,39 +3,68 @@
 
 use datafusion::arrow::datatypes::DECIMAL128_MAX_PRECISION;
 use datafusion::common::DFSchema;
-use datafusion::error::DataFusionError;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, lit};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::config::ConfigOptions;
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, lit};
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-/// Plans comparisons of decimals with texts.
+/// Compares decimals with texts. To be added before the rules of the engine.
 #[derive(Debug)]
 pub struct Decimals;
 
-impl ExprPlanner for Decimals {
-    fn plan_binary_op(
-        &self,
-        expr: RawBinaryExpr,
-        schema: &DFSchema,
-    ) -> Result<PlannerResult<RawBinaryExpr>, DataFusionError> {
-        use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
-        if !matches!(expr.op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {
-            return Ok(PlannerResult::Original(expr));
-        }
-        let is_decimal = |operand: &Expr| operand.get_type(schema).is_ok_and(|of| of.is_decimal());
-        let RawBinaryExpr { op, mut left, mut right } = expr;
-        if is_decimal(&left)
-            && let Some(number) = number(&right)
-        {
-            right = number;
-        } else if is_decimal(&right)
-            && let Some(number) = number(&left)
-        {
-            left = number;
-        }
-        Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }))
+impl AnalyzerRule for Decimals {
+    fn name(&self) -> &'static str {
+        "decimals"
     }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let of_step = |plan: LogicalPlan| {
+            let mut schema = merge_schema(&plan.inputs());
+            schema.merge(plan.schema());
+            let names = NamePreserver::new(&plan);
+            plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let compared = expr.transform_up(|expr| Ok(compared(expr, &schema)))?;
+                Ok(compared.update_data(|expr| name.restore(expr)))
+            })
+        };
+        Ok(plan.transform_up_with_subqueries(of_step)?.data)
+    }
+}
+
+fn compared(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let is_decimal = |operand: &Expr| operand.get_type(schema).is_ok_and(|of| of.is_decimal());
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) && is_decimal(&left) => {
+            Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right: read(right) }))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) && is_decimal(&right) => {
+            Transformed::yes(Expr::BinaryExpr(BinaryExpr { left: read(left), op, right }))
+        }
+        Expr::Between(Between { expr, negated, low, high }) if is_decimal(&expr) => {
+            Transformed::yes(Expr::Between(Between { expr, negated, low: read(low), high: read(high) }))
+        }
+        Expr::InList(InList { expr, list, negated }) if is_decimal(&expr) => {
+            let list = list.into_iter().map(|item| number(&item).unwrap_or(item)).collect();
+            Transformed::yes(Expr::InList(InList { expr, list, negated }))
+        }
+        other => Transformed::no(other),
+    }
+}
+
+fn is_comparison(operator: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(operator, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+/// The same operand, but for a literal text the number.
+fn read(operand: Box<Expr>) -> Box<Expr> {
+    number(&operand).map_or(operand, Box::new)
 }
 
 /// The number that a literal text is.

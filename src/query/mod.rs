@@ -35,12 +35,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList};
-use datafusion::common::tree_node::TreeNode;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
@@ -147,9 +147,9 @@ impl Desk {
         let catalogs = MemoryCatalogProviderList::new();
         let _ = catalogs.register_catalog(LAKE.to_owned(), Arc::clone(catalog) as _);
         let given = self.session.state();
-        let planners: [Arc<dyn ExprPlanner>; 2] = [Arc::new(Integers), Arc::new(Decimals)];
-        let planners = planners.into_iter().chain(given.expr_planners().iter().cloned()).collect();
-        let rules = iter::once(Arc::new(Sums) as _).chain(given.analyzer().rules.iter().cloned());
+        let planners = iter::once(Arc::new(Integers) as _).chain(given.expr_planners().iter().cloned()).collect();
+        let first: [Arc<dyn AnalyzerRule + Send + Sync>; 2] = [Arc::new(Sums), Arc::new(Decimals)];
+        let rules = first.into_iter().chain(given.analyzer().rules.iter().cloned());
         let rules = rules.chain(iter::once(Arc::new(Microseconds) as _)).collect();
         let state = SessionStateBuilder::new_from_existing(given)
             .with_config(session_config(self.session.copied_config()))
@@ -178,6 +178,7 @@ async fn answer(
     let plan = columns::plan(&context.state(), catalog, statement).await?;
     // The guard's second lock, from DataFusion's side.
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
+    let context = &few_values_at_a_time(context, &plan)?;
     match begun(context, plan.clone()).await {
         Err(error) if is_out_of_memory(&error) && joins(context, &plan)? => {
             // the tasks of a plan end a bit later than it does, and give back then what they held
@@ -194,7 +195,39 @@ async fn answer(
     }
 }
 
-/// The rows of a plan, once the first of them are there.
+/// The same context, for plans of so many columns with fewer rows at a time than it has for others.
+fn few_values_at_a_time(context: &SessionContext, plan: &LogicalPlan) -> Result<SessionContext, DataFusionError> {
+    let config = context.copied_config();
+    let columns = match widest(plan)? {
+        // of a table of many columns few may be needed
+        columns if columns > COLUMNS => widest(&context.state().optimize(plan)?)?,
+        columns => columns,
+    };
+    if columns <= COLUMNS {
+        return Ok(context.clone());
+    }
+    let rows = (config.batch_size() * COLUMNS / columns).max(1);
+    Ok(with_config(context, config.with_batch_size(rows)))
+}
+
+/// Columns of a table for which a batch has all its rows.
+const COLUMNS: usize = 64;
+
+/// The most columns of a step of a plan.
+fn widest(plan: &LogicalPlan) -> Result<usize, DataFusionError> {
+    let mut columns = 0;
+    plan.apply_with_subqueries(|node| {
+        columns = columns.max(node.schema().fields().len());
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(columns)
+}
+
+fn with_config(context: &SessionContext, config: SessionConfig) -> SessionContext {
+    SessionContext::new_with_state(SessionStateBuilder::new_from_existing(context.state()).with_config(config).build())
+}
+
+/// The rows of a plan, once the first of them are there: what they need memory for has it by then, most of the time.
 async fn begun(context: &SessionContext, plan: LogicalPlan) -> Result<SendableRecordBatchStream, DataFusionError> {
     let mut rows = context.execute_logical_plan(plan).await?.execute_stream().await?;
     let schema = rows.schema();
@@ -217,7 +250,7 @@ fn sorting_joins(context: &SessionContext) -> SessionContext {
     // DataFusion sorts for a join that it divides
     let partitions = config.target_partitions().max(2);
     let config = config.with_target_partitions(partitions).set_bool("datafusion.optimizer.prefer_hash_join", false);
-    SessionContext::new_with_state(SessionStateBuilder::new_from_existing(context.state()).with_config(config).build())
+    with_config(context, config)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, JoinConstraint, ObjectNamePart, Query, Select, SelectItem, SetExpr, TableFactor, TableWithJoins,
-    VisitorMut,
+    VisitMut, VisitorMut,
 };
 
 use super::QueryError;
@@ -32,7 +32,7 @@ pub async fn settle(statement: &mut Statement, catalog: &Catalog) -> Result<(), 
             tables.insert((schema, table), names);
         }
     }
-    let mut settling = Settling { columns: Columns { tables, ctes: vec![] }, open: vec![] };
+    let mut settling = Settling { columns: Columns { tables, ctes: vec![] }, open: vec![], settled: vec![] };
     match identifiers::visit(statement, &mut settling) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
@@ -54,17 +54,22 @@ impl VisitorMut for Selects {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<()> {
         self.count += 1;
-        let joins = select.from.iter_mut().flat_map(|from| &mut from.joins);
-        let mut constraints = joins.filter_map(|join| identifiers::constraint(&mut join.join_operator));
-        self.join_by_name |= constraints.any(|constraint| !matches!(constraint, JoinConstraint::On(_)));
-        self.tables.extend(identifiers::factors(select).filter_map(identifiers::table_of));
+        self.join_by_name |= select.from.iter_mut().any(is_by_name);
         ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
         self.tables.extend(identifiers::table_of(factor));
+        if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
+            self.join_by_name |= is_by_name(table_with_joins);
+        }
         ControlFlow::Continue(())
     }
+}
+
+fn is_by_name(joined: &mut TableWithJoins) -> bool {
+    let mut constraints = joined.joins.iter_mut().filter_map(|join| identifiers::constraint(&mut join.join_operator));
+    constraints.any(|constraint| matches!(constraint, JoinConstraint::Natural | JoinConstraint::Using(_)))
 }
 
 /// The names of columns, as far as they are known without the planner.
@@ -165,41 +170,41 @@ struct Settling {
     columns: Columns,
     /// The names that the SELECTs around the one at hand have of their own, outermost first; `None` where not all are known.
     open: Vec<Option<Vec<String>>>,
+    /// What their WHERE says, in the same order, taken out once it is settled.
+    settled: Vec<Option<Expr>>,
 }
 
 impl Settling {
     /// Refuses joins by names that are spelled in two ways: the planner would find nothing in common.
-    fn check_joins(&self, select: &mut Select) -> Result<(), QueryError> {
-        for from in &mut select.from {
-            let Some(mut left) = self.columns.of_factor(&from.relation) else { continue };
-            for join in &mut from.joins {
-                let Some(right) = self.columns.of_factor(&join.relation) else { break };
-                let by_name = match identifiers::constraint(&mut join.join_operator) {
-                    Some(JoinConstraint::Natural) => left.clone(),
-                    Some(JoinConstraint::Using(names)) => {
-                        let idents = names.iter().filter_map(|name| name.0.last().and_then(ObjectNamePart::as_ident));
-                        idents.map(|ident| ident.value.clone()).collect()
-                    }
-                    _ => vec![],
-                };
-                for name in by_name {
-                    let of_side = |side: &[String]| match identifiers::meant(&name, side, |name| name) {
-                        Meant::One(name) => Some(name.clone()),
-                        _ => None,
-                    };
-                    if let (Some(here), Some(there)) = (of_side(&left), of_side(&right))
-                        && here != there
-                    {
-                        return Err(QueryError::sql(format!(
-                            "the two sides of this join spell {here} and {there}, so they have no column of that name in \
-                             common; write ON with the one of each side"
-                        )));
-                    }
+    fn check_joins(&self, joined: &mut TableWithJoins) -> ControlFlow<Box<QueryError>> {
+        let Some(mut left) = self.columns.of_factor(&joined.relation) else { return ControlFlow::Continue(()) };
+        for join in &mut joined.joins {
+            let Some(right) = self.columns.of_factor(&join.relation) else { break };
+            let by_name = match identifiers::constraint(&mut join.join_operator) {
+                Some(JoinConstraint::Natural) => left.clone(),
+                Some(JoinConstraint::Using(names)) => {
+                    let idents = names.iter().filter_map(|name| name.0.last().and_then(ObjectNamePart::as_ident));
+                    idents.map(|ident| ident.value.clone()).collect()
                 }
-                left.extend(right);
+                _ => vec![],
+            };
+            for name in by_name {
+                let of_side = |side: &[String]| match identifiers::meant(&name, side, |name| name) {
+                    Meant::One(name) => Some(name.clone()),
+                    _ => None,
+                };
+                if let (Some(here), Some(there)) = (of_side(&left), of_side(&right))
+                    && !left.contains(&there)
+                {
+                    return ControlFlow::Break(Box::new(QueryError::sql(format!(
+                        "the two sides of this join spell {here} and {there}, so they have no column of that name in \
+                         common; write ON with the one of each side"
+                    ))));
+                }
             }
+            left.extend(right);
         }
-        Ok(())
+        ControlFlow::Continue(())
     }
 }
 
@@ -225,16 +230,34 @@ impl VisitorMut for Settling {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Self::Break> {
-        if let Err(error) = self.check_joins(select) {
-            return ControlFlow::Break(Box::new(error));
+        for from in &mut select.from {
+            self.check_joins(from)?;
         }
         self.open.push(self.columns.of_from(select));
+        // a WHERE does not know the aliases, which the rest prefers to columns around the SELECT
+        select.selection.visit(self)?;
+        self.settled.push(select.selection.take());
+        let aliases = select.projection.iter().filter_map(|item| match item {
+            SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
+            _ => None,
+        });
+        if let Some(Some(own)) = self.open.last_mut() {
+            own.extend(aliases);
+        }
         ControlFlow::Continue(())
     }
 
-    fn post_visit_select(&mut self, _: &mut Select) -> ControlFlow<Self::Break> {
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Self::Break> {
+        select.selection = self.settled.pop().flatten();
         self.open.pop();
         ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
+        match factor {
+            TableFactor::NestedJoin { table_with_joins, .. } => self.check_joins(table_with_joins),
+            _ => ControlFlow::Continue(()),
+        }
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {

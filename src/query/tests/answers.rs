@@ -11,6 +11,10 @@ async fn decimals_are_found_by_their_digits() {
         ("coal_prod where production = '2845.664'", "0"),
         ("coal_prod where production < '2845.664'", "2"),
         ("coal_prod where '2845.664' < production", "1"),
+        ("coal_prod where production in ('2845.664', '0.001')", "0"),
+        ("coal_prod where production in ('2845.66', '0')", "2"),
+        ("coal_prod where production between '2845.661' and '2845.664'", "0"),
+        ("coal_prod where production is not distinct from '2845.664'", "0"),
         ("orders where id = 18446744073709551615", "1"),
         ("orders where id = '18446744073709551615'", "1"),
         ("orders where id = '18446744073709551615.4'", "0"),
@@ -250,5 +254,19 @@ async fn a_join_whose_sides_do_not_fit_into_the_memory_sorts_them() {
         Desk { session, tables: Arc::clone(&lake) as _ }.answer_all(sql, &mut output).await.unwrap();
         let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().nth(1), Some("60000,false"), "{megabytes} MB");
+    }
+}
+
+#[tokio::test]
+async fn rows_of_many_columns_come_fewer_at_a_time() {
+    let names: Vec<_> = (0..4 * COLUMNS).map(|i| format!("c{i}")).collect();
+    let column = |name| (name, Arc::new(Int32Array::from_iter_values(0..10)) as ArrayRef);
+    let wide = RecordBatch::try_from_iter(names.iter().map(column)).unwrap();
+    let session = SessionContext::new();
+    session.register_batch("wide", wide).unwrap();
+    for (sql, part) in [("select 1", 1), ("select c1, c2 from wide", 1), ("select * from wide order by c7", 4)] {
+        let plan = session.sql(sql).await.unwrap().into_unoptimized_plan();
+        let of_plan = few_values_at_a_time(&session, &plan).unwrap();
+        assert_eq!(of_plan.copied_config().batch_size(), session.copied_config().batch_size() / part, "{sql}");
     }
 }

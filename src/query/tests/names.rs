@@ -57,6 +57,9 @@ async fn a_subquery_reads_its_own_columns_first() {
     for sql in own {
         assert_eq!(rows(sql).await, "0", "{sql}");
     }
+    // an alias that GROUP BY and HAVING know
+    let grouped = "select count(*) from (select substr(Entity, 1, 2) as entity, count(*) as barrels from coal_prod group by entity having barrels > 1) t";
+    assert_eq!(rows(grouped).await, "1");
     let sql = "select count(*) from coal_prod where exists (select barrels as production from oil_prod where barrels < Production)";
     assert_eq!(rows(sql).await, "2");
     let sql = "select Entity from coal_prod where Entity in (select Entity from oil_prod where barrels = 3)";
@@ -143,6 +146,7 @@ async fn a_join_by_names_that_are_spelled_in_two_ways_is_refused() {
         "select count(*) from coal_prod natural join oil_prod",
         "select count(*) from coal_prod join oil_prod using (entity)",
         "with o as (select * from oil_prod) select count(*) from coal_prod natural join o",
+        "select count(*) from (coal_prod natural join oil_prod)",
     ] {
         let text = error(sql).await;
         assert!(text.contains("spell Entity and ENTITY") && text.contains("write ON"), "{sql}: {text}");
@@ -150,6 +154,7 @@ async fn a_join_by_names_that_are_spelled_in_two_ways_is_refused() {
     for sql in [
         "select count(*) from coal_prod a natural join (select Entity, Year from coal_prod) b",
         "select count(*) from coal_prod a join coal_prod b using (entity)",
+        "select count(*) from coal_prod a join oil_prod o on a.entity = o.entity natural join (select Entity from coal_prod) c",
     ] {
         assert_eq!(rows(sql).await, "3", "{sql}");
     }
