@@ -1,5 +1,10 @@
 //! What the C library's allocator keeps of memory that was given back.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// True where buffers are [returned at once](return_at_once).
+static SCARCE: AtomicBool = AtomicBool::new(false);
+
 /// Lets all threads allocate from as many arenas as there are cores: glibc would give each of the many threads that wait
 /// for files one of its own, and every arena keeps the most that was ever taken from it. To be called before there are
 /// threads.
@@ -14,7 +19,20 @@ pub fn keep_few_arenas() {
 /// again as a run takes at its most. To give them back costs time (the system clears what it hands out), so it is for
 /// runs that have little.
 pub fn return_at_once(bytes: usize) {
+    SCARCE.store(true, Ordering::Relaxed);
     set(Parameter::LeastMapped, bytes);
+}
+
+pub fn memory_is_scarce() -> bool {
+    SCARCE.load(Ordering::Relaxed)
+}
+
+/// As [`return_all`], where memory is scarce: after work that took many small buffers, such as those of the columns of a
+/// row group, of which the allocator keeps as much again.
+pub fn return_if_scarce() {
+    if memory_is_scarce() {
+        return_all();
+    }
 }
 
 /// Gives back to the system what the allocator has kept so far, in a few milliseconds.

@@ -57,13 +57,8 @@ pub struct Engine {
     /// Of pieces of data files that are encoded, one for each thread.
     cores: Arc<Semaphore>,
     /// Of tables that are worked on.
-    turns: Arc<Turns>,
+    turns: Arc<Semaphore>,
     threads: usize,
-}
-
-struct Turns {
-    permits: Arc<Semaphore>,
-    memory_is_scarce: bool,
 }
 
 impl Engine {
@@ -74,12 +69,11 @@ impl Engine {
         let builder = RuntimeEnvBuilder::new().with_disk_manager_builder(disk);
         let runtime = builder.with_metadata_cache_limit(memory_limit / FOOTERS).build()?;
         runtime.register_object_store(&lake.store_url()?, Arc::clone(&lake.store));
-        let memory_is_scarce = memory_limit < AMPLE;
-        if memory_is_scarce {
+        if memory_limit < AMPLE {
             allocator::return_at_once(LARGE);
         }
         let cores = Arc::new(Semaphore::new(threads.max(1)));
-        let turns = Arc::new(Turns { permits: Arc::new(Semaphore::new(at_once)), memory_is_scarce });
+        let turns = Arc::new(Semaphore::new(at_once));
         Ok(Engine::within(&runtime, memory_limit / at_once, cores, turns, threads))
     }
 
@@ -96,7 +90,7 @@ impl Engine {
         runtime: &RuntimeEnv,
         memory_limit: usize,
         cores: Arc<Semaphore>,
-        turns: Arc<Turns>,
+        turns: Arc<Semaphore>,
         threads: usize,
     ) -> Engine {
         let mut runtime = runtime.clone();
@@ -117,8 +111,7 @@ impl Engine {
 
     /// Waits until so few tables are being worked on that there is memory for one more.
     pub async fn turn(&self) -> Result<Turn> {
-        let permit = Arc::clone(&self.turns.permits).acquire_owned().await.map_err(Error::definite)?;
-        Ok(Turn { _permit: permit, memory_is_scarce: self.turns.memory_is_scarce })
+        Ok(Turn { _permit: Arc::clone(&self.turns).acquire_owned().await.map_err(Error::definite)? })
     }
 
     /// Bytes that one table may take.
@@ -204,7 +197,7 @@ impl Engine {
         let mut runtime = self.runtime.as_ref().clone();
         runtime.memory_pool = Arc::new(QueryPool::new(self.memory()));
         // a sort that spills needs room for its merge, and each thread would have one of its own
-        let config = match self.turns.memory_is_scarce {
+        let config = match allocator::memory_is_scarce() {
             true => self.config().with_batch_size(FEW_ROWS).with_target_partitions(1),
             false => self.config(),
         };
@@ -221,14 +214,11 @@ impl Engine {
 /// The right to work on a table, until it is dropped.
 pub struct Turn {
     _permit: OwnedSemaphorePermit,
-    memory_is_scarce: bool,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if self.memory_is_scarce {
-            allocator::return_all();
-        }
+        allocator::return_if_scarce();
     }
 }
 

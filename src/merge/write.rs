@@ -23,6 +23,7 @@ use super::bloom;
 use super::data_file::{DataFile, RowGroup};
 use super::sort;
 use super::upserts::Upserts;
+use crate::allocator;
 use crate::dms::metadata::MetadataColumn;
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
@@ -223,6 +224,7 @@ impl OpenFile {
         };
         self.file.append(bytes, fill).await?;
         self.reserved.free();
+        allocator::return_if_scarce();
         Ok(())
     }
 }
