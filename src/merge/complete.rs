@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::compute::interleave;
+use datafusion::arrow::array::{Array, AsArray, RecordBatch, UInt64Array};
+use datafusion::arrow::compute::{concat_batches, interleave, take_record_batch};
 use datafusion::arrow::datatypes::{Int32Type, Int64Type};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use futures::TryStreamExt;
@@ -29,7 +29,7 @@ pub struct Completed {
     /// For each of `net.partial` its row.
     pub places: Vec<Option<Place>>,
     /// The memory that the rows take.
-    _reserved: Option<MemoryReservation>,
+    pub reserved: Option<Arc<MemoryReservation>>,
 }
 
 /// Bytes of rows that are completed at a time, about: an array of texts holds 2 GB.
@@ -53,8 +53,9 @@ pub async fn complete(
     }
     let reserved = MemoryConsumer::new("completed rows").register(&engine.pool());
     let stored = Stored::read(engine, table, layout, &net.partial, located, &reserved).await?;
-    let width = reserved.size() / stored.batches.iter().map(RecordBatch::num_rows).sum::<usize>().max(1);
-    let at_once = (AT_ONCE / width.max(1)).clamp(1, ROWS);
+    let batches = net.changes.rows.iter().map(|rows| &rows.columns).chain(&stored.batches);
+    let width = batches.map(|batch| batch.get_array_memory_size() / batch.num_rows().max(1)).max();
+    let at_once = (AT_ONCE / width.unwrap_or_default().max(1)).clamp(1, ROWS);
     let (mut places, mut found) = (vec![], vec![]);
     for (partial, place) in net.partial.iter().zip(&stored.places) {
         if place.is_some() || !partial.is_open() {
@@ -68,17 +69,20 @@ pub async fn complete(
         }
         places.push(None);
     }
+    let of_table = reserved.size();
     let mut rows = vec![];
     for found in found.chunks(at_once) {
-        rows.push(stored.with_changes(layout, net, found)?);
-        reserve(&reserved, rows.last())?;
+        let completed = stored.with_changes(layout, net, found)?;
+        reserve(&reserved, &completed)?;
+        rows.push(completed);
     }
-    Ok(Completed { rows, places, _reserved: Some(reserved) })
+    drop(stored);
+    reserved.shrink(of_table);
+    Ok(Completed { rows, places, reserved: Some(Arc::new(reserved)) })
 }
 
-fn reserve(reserved: &MemoryReservation, rows: Option<&RecordBatch>) -> Result<()> {
-    let fits = reserved.try_grow(rows.map_or(0, RecordBatch::get_array_memory_size));
-    fits.map_err(|_| {
+fn reserve(reserved: &MemoryReservation, rows: &RecordBatch) -> Result<()> {
+    reserved.try_grow(rows.get_array_memory_size()).map_err(|_| {
         Error::definite(
             "the rows whose values the batch does not hold (CsvNoSupValue, or delete = \"soft\") do not fit in \
              run.memory_limit; raise it, or lower run.batch_bytes",
@@ -118,6 +122,8 @@ impl Stored {
         if wanted.is_empty() {
             return Ok(stored);
         }
+        // what is read of a row group may be a row, in buffers for thousands of them
+        let (mut gathered, mut count) = (vec![], 0);
         let scan = Scan::only(table, wanted).with_addresses();
         let mut rows = engine.session().read_table(Arc::new(ScanProvider(scan)))?.execute_stream().await?;
         while let Some(batch) = rows.try_next().await? {
@@ -131,12 +137,22 @@ impl Stored {
                 for &number in
                     of_row.ok_or_else(|| Error::definite("the scan gave a row that was not asked for"))?.iter()
                 {
-                    stored.places[number] = Some((stored.batches.len(), i));
+                    stored.places[number] = Some((stored.batches.len(), count + i));
                 }
             }
             let values = batch.project(&(0..layout.schema.fields().len()).collect::<Vec<_>>())?;
-            reserve(reserved, Some(&values))?;
-            stored.batches.push(values);
+            let all = UInt64Array::from_iter_values(0..values.num_rows() as u64);
+            let values = take_record_batch(&values, &all)?;
+            reserve(reserved, &values)?;
+            count += values.num_rows();
+            gathered.push(values);
+            if count >= ROWS {
+                stored.batches.push(concat_batches(&layout.schema, &std::mem::take(&mut gathered))?);
+                count = 0;
+            }
+        }
+        if count > 0 {
+            stored.batches.push(concat_batches(&layout.schema, &gathered)?);
         }
         Ok(stored)
     }

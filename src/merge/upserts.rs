@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::arrow::compute::{interleave, interleave_record_batch};
+use datafusion::execution::memory_pool::MemoryReservation;
 
 use super::complete::Completed;
 use super::net::{Net, Packed, Place, Values};
@@ -23,6 +24,8 @@ pub struct Upserts {
     places: Arc<Vec<Packed>>,
     /// The same of the changes that the added columns tell of, if these may be other ones.
     origins: Option<Arc<Vec<Packed>>>,
+    /// What the rows take that had to be completed.
+    _reserved: Option<Arc<MemoryReservation>>,
 }
 
 impl Upserts {
@@ -57,7 +60,12 @@ impl Upserts {
             let in_order = |places: Vec<Packed>| order.numbers().map(|number| places[number]).collect::<Vec<_>>();
             (places, origins) = (in_order(places), origins.map(in_order));
         }
-        Ok(Upserts { batches: Arc::new(batches), places: Arc::new(places), origins: origins.map(Arc::new) })
+        Ok(Upserts {
+            batches: Arc::new(batches),
+            places: Arc::new(places),
+            origins: origins.map(Arc::new),
+            _reserved: completed.reserved.clone(),
+        })
     }
 
     pub fn count(&self) -> usize {
