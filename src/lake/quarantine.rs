@@ -13,7 +13,7 @@ use datafusion::arrow::array::{
     ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use deltalake::kernel::Action;
+use deltalake::kernel::{Action, LogicalFileView};
 use lakemerge_source::dms::records;
 use lakemerge_source::name::TableName;
 use lakemerge_source::schema::TableSchema;
@@ -120,25 +120,30 @@ pub async fn add(engine: &Engine, lake: &Lake, name: &TableName, bad: &[BadRecor
     Err(too_many_races(name))
 }
 
-/// Removes all that the quarantine of `name` holds of the raw `files`, or of all where these are `None`, but for the data
-/// files `but`.
-pub async fn forget(
-    lake: &Lake,
-    name: &TableName,
-    files: Option<&BTreeSet<String>>,
-    but: &HashSet<String>,
-) -> Result<()> {
+/// The data files in which the quarantine of `name` holds records of the raw `files`, or of all where these are `None`.
+pub async fn holds(lake: &Lake, name: &TableName, files: Option<&BTreeSet<String>>) -> Result<HashSet<String>> {
+    let table = lake.open_quarantine(name).await?;
+    let is_meant = |file: &&LogicalFileView| {
+        let of = file_of(&file.partition_values_map());
+        of.is_none_or(|file| files.is_none_or(|files| files.contains(&file)))
+    };
+    let held = table.iter().flat_map(|table| table.files.iter()).filter(is_meant);
+    Ok(held.map(|file| file.path().into_owned()).collect())
+}
+
+/// Removes the data files `paths` from the quarantine of `name`.
+pub async fn forget(lake: &Lake, name: &TableName, paths: &HashSet<String>) -> Result<()> {
+    if paths.is_empty() {
+        return Ok(());
+    }
     for race in 0..RACES {
         let Some(table) = lake.open_quarantine(name).await? else { return Ok(()) };
-        let is_meant =
-            |values: HashMap<_, _>| file_of(&values).is_none_or(|file| files.is_none_or(|files| files.contains(&file)));
-        let stale = table.files.iter().filter(|file| is_meant(file.partition_values_map()));
-        let stale = stale.map(|file| file.remove_action(true)).filter(|remove| !but.contains(&remove.path));
-        let actions: Vec<_> = stale.map(Action::Remove).collect();
+        let meant = table.files.iter().filter(|file| paths.contains(file.path().as_ref()));
+        let actions: Vec<_> = meant.map(|file| Action::Remove(file.remove_action(true))).collect();
         if actions.is_empty() {
             return Ok(());
         }
-        let facts = json!({ "step": "quarantine", "files_mended": actions.len() });
+        let facts = json!({ "step": "quarantine", "files": actions.len() });
         let commit = Commit { actions, position: Position::default(), facts };
         if let Outcome::Committed(_) = commit.onto(&table).await? {
             return Ok(());

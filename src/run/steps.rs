@@ -21,11 +21,13 @@ use crate::lake::quarantine::{self, BadRecord};
 use crate::lake::table::Table;
 use crate::merge::{Counts, Merged, SameKey, load, merge};
 
-/// Records that were put into the quarantine.
+/// Records that were put into the quarantine for a commit that passes them over.
 struct SetApart {
     bad: Vec<BadRecord>,
     /// The data files of the quarantine that they are in.
     added: HashSet<String>,
+    /// Those in which it held records of the same raw files before.
+    before: HashSet<String>,
 }
 
 impl TableRun<'_> {
@@ -98,7 +100,7 @@ impl TableRun<'_> {
         let mut actions: Vec<_> = loaded.files.into_iter().map(Action::Add).collect();
         let facts_of_run = json!({ "step": "load", "load_files": load_files, "rows": counts.inserted });
         let bad = reading.bad();
-        let apart = self.set_apart(bad).await?;
+        let apart = self.set_apart(None, bad).await?;
         let outcome = match &old {
             None => {
                 let metadata = create::metadata(&layout.schema, &layout.partition_by, &facts)?;
@@ -117,8 +119,8 @@ impl TableRun<'_> {
             self.report.load_files += load_files;
             self.note_older(listing, old.as_ref().and_then(|old| old.ours.position.changes));
             self.committed(version, position, counts);
-            self.settle(None, apart).await;
         }
+        self.settle(&outcome, apart).await;
         Ok(outcome)
     }
 
@@ -142,13 +144,13 @@ impl TableRun<'_> {
         let before = opened.ours.position;
         let position = Position { load_complete: complete, listed: listing.newest().max(before.listed), ..before };
         let bad = reading.bad();
-        let apart = self.set_apart(bad).await?;
+        let apart = self.set_apart(Some(&read_now), bad).await?;
         let outcome = self.commit(opened, position, merged, Some(facts)).await?;
         if let Outcome::Committed(_) = outcome {
             self.read(read.counts);
             self.report.load_files += load_files;
-            self.settle(Some(&read_now), apart).await;
         }
+        self.settle(&outcome, apart).await;
         Ok(outcome)
     }
 
@@ -182,15 +184,15 @@ impl TableRun<'_> {
         let mark = before.mark.max(read.progress.mark);
         let position = Position { mark, ..next::passed(before, Some(upto), listing) };
         let bad = reading.bad();
-        let apart = self.set_apart(bad).await?;
+        let apart = self.set_apart(Some(&shown(&files)), bad).await?;
         let outcome = self.commit(opened, position, merged, None).await?;
         if let Outcome::Committed(_) = outcome {
             self.read(read.counts);
             self.report.change_files += files.len() as u64;
-            self.settle(Some(&shown(&files)), apart).await;
             self.note_progress(&read.progress, before.mark, upto);
             self.wishes.again.clear();
         }
+        self.settle(&outcome, apart).await;
         Ok(outcome)
     }
 
@@ -216,32 +218,40 @@ impl TableRun<'_> {
         let position = next::passed(emptied, upto, listing);
         let facts = Facts { load: vec![], ..opened.ours.facts.clone() };
         let bad = reading.bad();
-        let apart = self.set_apart(bad).await?;
+        let apart = self.set_apart(None, bad).await?;
         let outcome = self.commit(opened, position, merged, Some(facts)).await?;
         if let Outcome::Committed(_) = outcome {
             self.read(read.counts);
             self.report.change_files += files.len() as u64;
             self.note_emptied(gone, opened.table.rows());
-            self.settle(None, apart).await;
         }
+        self.settle(&outcome, apart).await;
         Ok(outcome)
     }
 
-    /// Puts the records into the quarantine that the commit to come passes over.
-    async fn set_apart(&self, bad: Vec<BadRecord>) -> Result<SetApart> {
+    /// Puts the bad records of the raw files that are about to be merged, or of all, into the quarantine.
+    async fn set_apart(&self, files: Option<&BTreeSet<String>>, bad: Vec<BadRecord>) -> Result<SetApart> {
+        // what was in it may be mended, whatever is meant now
+        let before = match self.meant.quarantines || !self.wishes.again.is_empty() {
+            true => quarantine::holds(self.lake, &self.name, files).await,
+            false => Ok(HashSet::new()),
+        };
+        let before = before.map_err(|e| e.at("quarantine"))?;
         let added = quarantine::add(self.engine, self.lake, &self.name, &bad).await;
-        Ok(SetApart { added: added.map_err(|e| e.at("quarantine"))?, bad })
+        Ok(SetApart { added: added.map_err(|e| e.at("quarantine"))?, bad, before })
     }
 
-    /// What the commit makes true of the raw files that were merged, or of all: the records that were set apart are all that
-    /// is wrong with them.
-    async fn settle(&mut self, files: Option<&BTreeSet<String>>, apart: SetApart) {
-        self.note_bad(&apart.bad);
-        // what was in it may be mended, whatever is meant now
-        if !self.meant.quarantines && self.wishes.again.is_empty() {
-            return;
-        }
-        if let Err(error) = quarantine::forget(self.lake, &self.name, files, &apart.added).await {
+    /// What the commit makes true: the records that were set apart are all that is wrong with their raw files; or, if it was
+    /// lost, they are somebody else's to tell.
+    async fn settle(&mut self, outcome: &Outcome, apart: SetApart) {
+        let stale = match outcome {
+            Outcome::Committed(_) => {
+                self.note_bad(&apart.bad);
+                &apart.before
+            }
+            Outcome::Lost => &apart.added,
+        };
+        if let Err(error) = quarantine::forget(self.lake, &self.name, stale).await {
             self.report.notes.push(format!("the quarantine may still have records that are mended: {error}"));
         }
     }

@@ -169,11 +169,13 @@ fn a_run_that_ends_before_its_commit_forgets_no_bad_record() {
     site.load(&table, 1, &[row(["1", "one", "1.00"])]);
     site.put_raw(&file(0), "I,2,two,x\n");
     site.run();
+    let before = site.version(&table);
     site.put_raw(&file(0), "I,2,two,2.00\n");
     // it stands still before its commit, and is killed there
     site.extra_env = vec![("LAKEMERGE_TEST_PAUSE_BEFORE_COMMIT".into(), site.path("paused").display().to_string())];
     site.start(&["run", "--include-late"]).kill_after(Duration::from_secs(5));
     assert!(site.path("paused").exists());
+    assert_eq!(site.version(&table), before);
     site.extra_env.clear();
     quarantine(&site, &[(&file(0), 1, json!("price"), "x", "I,2,two,x")]);
     site.run_exits(0, &["--include-late"]);
