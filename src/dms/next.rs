@@ -162,7 +162,8 @@ pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Re
         let is_open = |file: &RawFile| {
             file.segment() != ("", 0) || file.format() == DataFormat::Parquet || file.name.ends_with(".gz")
         };
-        if reached.position.changes.is_some() || (reached.position.load_complete && !new.iter().all(is_open)) {
+        let merged_changes = reached.position.changes > reached.position.older;
+        if merged_changes || (reached.position.load_complete && !new.iter().all(is_open)) {
             return Err(Error::definite(format!("{} came after the full load was complete; {REMEDIES}", names(&new))));
         }
         return Ok(Next::ContinueLoad { files: new, complete });

@@ -278,7 +278,12 @@ fn changes_that_an_earlier_load_left_behind_do_not_complete_one() {
     assert!(matches!(next(&left_behind, None, &full).unwrap(), Next::Load { complete: false, after: Some(_), .. }));
     let load = loaded(written + 5000);
     let reached = Reached { position: at(None, 1), load: &load };
-    assert!(next(&left_behind, Some(&reached), &Wishes { reload: true, ..full }).is_err());
+    assert!(next(&left_behind, Some(&reached), &Wishes { reload: true, ..full.clone() }).is_err());
+    // and it goes on
+    let position = super::loaded(&left_behind, stamp(&file(A, 0)), false);
+    let more = listing(&[(LOAD, written + 5000), ("LOAD00000002.csv", written + 6000), (A, written + 100)]);
+    let step = next(&more, Some(&Reached { position, load: &load }), &full).unwrap();
+    assert!(matches!(step, Next::ContinueLoad { .. }), "{step:?}");
 }
 
 #[test]
