@@ -103,7 +103,13 @@ fn a_file_whose_path_is_spelled_as_spark_does_is_replaced_and_not_doubled() {
         site.changes(&towns, &stamp(1), &[delete(["2", "", ""])]);
         site.run();
         site.command(&["maintain"]).exits(0);
-        by_all_but("polars", &site, &towns, &[&expected[..1], &expected[2..]].concat(), &format!("{table_type}, maintained"));
+        by_all_but(
+            "polars",
+            &site,
+            &towns,
+            &[&expected[..1], &expected[2..]].concat(),
+            &format!("{table_type}, maintained"),
+        );
     }
 }
 

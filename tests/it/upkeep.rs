@@ -1,7 +1,7 @@
 //! `maintain`: what is deleted, and what is kept.
 
-use std::{fs, io};
 use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
 use serde_json::Value;
 
