@@ -8,12 +8,12 @@ mod statements;
 mod table;
 pub(crate) mod types;
 
-use std::io::Read;
+use std::io::{Cursor, Read};
 
 use crate::name::TableName;
 use crate::schema::TableSchema;
 use statements::{Statement, Statements};
-use table::Meaning;
+use table::{Change, Meaning};
 
 /// One `CREATE TABLE` statement of a dump.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,7 +76,7 @@ pub enum DdlError {
 /// # Errors
 /// Only if `input` fails: whatever cannot be understood is either skipped or told in [`CreateTable::definition`].
 pub fn create_tables(input: impl Read) -> Result<Vec<CreateTable>, DdlError> {
-    let mut statements = Statements::new(input);
+    let mut statements = Statements::new(without_mark(input)?);
     let mut current = None;
     let mut tables: Vec<CreateTable> = Vec::new();
     while let Some(statement) = statements.next()? {
@@ -90,15 +90,43 @@ pub fn create_tables(input: impl Read) -> Result<Vec<CreateTable>, DdlError> {
                     tables.push(created);
                 }
             }
-            Meaning::Alter(schema, table) => {
+            Meaning::Alter(schema, table, change) => {
                 let schema = schema.or_else(|| current.clone());
                 let altered = tables.iter_mut().filter(|known| (&known.schema, &known.table) == (&schema, &table));
-                altered.for_each(|known| known.definition = Err(ALTERED.to_owned()));
+                altered.for_each(|known| known.definition = altered_by(&change, known.definition.clone()));
+            }
+            Meaning::Drop(names) => {
+                for (schema, table) in names {
+                    let schema = schema.or_else(|| current.clone());
+                    tables.retain(|known| (&known.schema, &known.table) != (&schema, &table));
+                }
             }
             Meaning::Other => {}
         }
     }
     Ok(tables)
+}
+
+/// The input without the byte order mark that editors of Windows put before it.
+fn without_mark<R: Read>(mut input: R) -> std::io::Result<impl Read> {
+    let mut beginning = Vec::new();
+    input.by_ref().take(3).read_to_end(&mut beginning)?;
+    if beginning == "\u{feff}".as_bytes() {
+        beginning.clear();
+    }
+    Ok(Cursor::new(beginning).chain(input))
+}
+
+fn altered_by(change: &Change, definition: Result<TableSchema, String>) -> Result<TableSchema, String> {
+    let mut definition = definition?;
+    match change {
+        Change::Columns => return Err(ALTERED.to_owned()),
+        Change::Key(key) => {
+            definition.primary_key = key.clone();
+            table::resolve_key(&mut definition.columns, &mut definition.primary_key)?;
+        }
+    }
+    Ok(definition)
 }
 
 const ALTERED: &str =

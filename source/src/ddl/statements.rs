@@ -207,7 +207,7 @@ impl Text {
         let is = |word: &str| self.bytes.eq_ignore_ascii_case(word.as_bytes());
         match () {
             () if is("create") && self.placeholder => Kind::Skipped,
-            () if is("create") || is("alter") || is("use") => Kind::Kept,
+            () if is("create") || is("alter") || is("drop") || is("use") => Kind::Kept,
             () if is("delimiter") => Kind::Delimiter,
             () => Kind::Skipped,
         }

@@ -10,9 +10,18 @@ pub(super) enum Meaning {
     Use(String),
     /// The statement, and whether it means nothing if the table is there (`IF NOT EXISTS`).
     Create(CreateTable, bool),
-    /// Other columns for a table, with its schema if that is told.
-    Alter(Option<String>, String),
+    /// Another definition for a table, with its schema if that is told.
+    Alter(Option<String>, String, Change),
+    /// These tables are no more.
+    Drop(Vec<(Option<String>, String)>),
     Other,
+}
+
+/// What an `ALTER TABLE` does that matters here.
+pub(super) enum Change {
+    Columns,
+    /// This is the primary key now; none, if it is empty.
+    Key(Vec<String>),
 }
 
 /// What `text`, one statement without comments, means.
@@ -27,10 +36,18 @@ pub(super) fn read(text: &str) -> Meaning {
         return name_at(rest).map_or(Meaning::Other, |schema| Meaning::Use(schema.to_owned()));
     }
     if take_words(&mut rest, &["ALTER", "TABLE"]) {
-        return match qualified(&mut rest) {
-            Some((schema, table)) if split(rest).into_iter().any(changes_columns) => Meaning::Alter(schema, table),
-            _ => Meaning::Other,
+        let Some((schema, table)) = qualified(&mut rest) else { return Meaning::Other };
+        if split(rest).any(changes_columns) {
+            return Meaning::Alter(schema, table, Change::Columns);
+        }
+        return match split(rest).filter_map(key_of).last() {
+            Some(key) => Meaning::Alter(schema, table, Change::Key(key)),
+            None => Meaning::Other,
         };
+    }
+    if take_words(&mut rest, &["DROP", "TABLE"]) {
+        take_words(&mut rest, &["IF", "EXISTS"]);
+        return Meaning::Drop(split(rest).filter_map(|mut name| qualified(&mut name)).collect());
     }
     let only_if_new = text.to_ascii_uppercase().contains("EXISTS") && is_only_if_new(rest);
     // A TEMPORARY table ends with its session: it is no table of the database.
@@ -69,6 +86,27 @@ fn changes_columns(mut part: &[Token]) -> bool {
     }
     let is_about = ["ADD", "DROP", "CHANGE", "RENAME"].into_iter().any(|word| take_words(&mut part, &[word]));
     is_about && !OTHERS.iter().any(|word| is_word(part.first(), word))
+}
+
+/// The primary key that a part of an `ALTER TABLE` gives the table; an empty one, if it takes the key away.
+fn key_of(mut part: &[Token]) -> Option<Vec<String>> {
+    if take_words(&mut part, &["DROP", "PRIMARY", "KEY"]) {
+        return Some(vec![]);
+    }
+    let mut reader = Reader::default();
+    let is_key = take_words(&mut part, &["ADD"]) && reader.item(part).is_ok();
+    (is_key && reader.columns.is_empty() && !reader.primary_key.is_empty()).then_some(reader.primary_key)
+}
+
+/// Spells the columns of a primary key as the table does; none of them may be NULL.
+pub(super) fn resolve_key(columns: &mut [Column], key: &mut [String]) -> Result<(), String> {
+    for name in key {
+        let place =
+            position_of(columns, name).ok_or_else(|| format!("its primary key names {name}, which is no column"))?;
+        columns[place].nullable = false;
+        name.clone_from(&columns[place].name);
+    }
+    Ok(())
 }
 
 /// Moves `rest` past `CREATE TABLE name` and gives the name.
@@ -211,12 +249,7 @@ impl Reader {
         if self.columns.is_empty() {
             return Err("it has no columns".to_owned());
         }
-        for key in &mut self.primary_key {
-            let place = position_of(&self.columns, key)
-                .ok_or_else(|| format!("its primary key names {key}, which is no column"))?;
-            self.columns[place].nullable = false;
-            key.clone_from(&self.columns[place].name);
-        }
+        resolve_key(&mut self.columns, &mut self.primary_key)?;
         let invisible = std::mem::take(&mut self.invisible);
         if self.primary_key.iter().any(|key| invisible.contains(key)) {
             self.primary_key.clear();
