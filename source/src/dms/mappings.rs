@@ -202,8 +202,8 @@ impl Mappings {
                     Err(format!("parallel-load {} of {} is not known", kind.unwrap_or("without type"), object(rule)))
                 }
             },
-            // Tags of the objects in the bucket.
-            "post-processing" => Ok(()),
+            // Tags of the objects in the bucket, and how DMS compares source and target.
+            "post-processing" | "validation" => Ok(()),
             other => Err(format!("rule-type {other:?} is not known")),
         }
     }
@@ -303,6 +303,20 @@ mod tests {
             assert_eq!(Mappings::parse(&answer).unwrap(), Mappings::parse(&rules).unwrap(), "{answer}");
         }
         assert!(Mappings::parse(r#"{"ReplicationTasks": [{}, {}]}"#).is_err());
+    }
+
+    #[test]
+    fn rules_that_change_no_file_are_passed_over() {
+        let validation = r#"{"rule-type": "validation", "rule-id": "1", "rule-name": "1", "rule-target": "column",
+            "object-locator": {"schema-name": "s", "table-name": "t", "column-name": "c"},
+            "rule-action": "override-validation-function", "source-function": "x"}"#;
+        let index = r#"{"rule-type": "transformation", "rule-id": "2", "rule-action": "define-primary-key",
+            "rule-target": "table", "object-locator": {"schema-name": "s", "table-name": "t"},
+            "primary-key-def": {"name": "i", "origin": "unique-index", "columns": ["a", "b"]}}"#;
+        let alone = mappings(&[selection("1", "include", "s", "t")]).unwrap();
+        let with = mappings(&[selection("1", "include", "s", "t"), validation.into(), index.into()]).unwrap();
+        let of = |mappings: &Mappings| format!("{:?}", mappings.rules(&TableName::new("s", "t")));
+        assert_eq!(of(&with).contains("DefineKey"), of(&alone).contains("DefineKey"));
     }
 
     fn refused(rule: &str, expected: &str) {

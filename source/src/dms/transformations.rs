@@ -108,6 +108,11 @@ impl Transformation {
         let (target, action) = (text(rule, "rule-target")?, text(rule, "rule-action")?);
         let pattern = |member: &str| Ok::<_, String>(Pattern::like(text(locator, member)?));
         let any = || Ok(Pattern::any());
+        if locator.get("data-type").and_then(Value::as_str).is_some_and(|wanted| !wanted.is_empty()) {
+            return Err(
+                "its object-locator has a data-type, and columns are not chosen by it here; name them".to_owned()
+            );
+        }
         let of_column = matches!(target, "column")
             && !matches!(action, "add-column" | "add-before-image-columns" | "define-primary-key");
         Ok(Self {
@@ -180,6 +185,10 @@ fn naming(rule: &Value, action: &str) -> Result<Naming, String> {
 }
 
 fn define_key(rule: &Value) -> Result<Action, String> {
+    if rule.pointer("/primary-key-def/origin").and_then(Value::as_str) == Some("unique-index") {
+        // an index beside the primary key, by which updates are not told
+        return Ok(Action::Nothing);
+    }
     let columns = rule.pointer("/primary-key-def/columns").and_then(Value::as_array);
     let names = columns.map(|columns| columns.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>());
     match names {

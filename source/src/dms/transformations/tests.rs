@@ -132,6 +132,11 @@ fn a_rule_that_cannot_be_understood_is_named() {
         (rule(4, "change-data-type", "shop.orders.id", r#""data-type": {"type": "money"}"#), "\"money\" is not known"),
         (rule(5, "change-data-type", "shop.orders.id", r#""data-type": {"type": "numeric"}"#), "no precision"),
         (rule(6, "define-primary-key", "shop.orders", ""), "names no columns"),
+        (
+            rule(6, "add-prefix", "shop.orders.%", r#""value": "x""#)
+                .replace("\"object-locator\": {", "\"object-locator\": {\"data-type\": \"datetime\", "),
+            "has a data-type",
+        ),
         (rule(7, "add-column", "shop.orders.x", r#""expression": "1""#), "it has no value"),
         (rule(8, "remove-column", "shop.orders", ""), "\"remove-column\" of a transformation is not known"),
         (
