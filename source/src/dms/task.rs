@@ -59,6 +59,24 @@ pub enum TaskError {
 /// LobMaxSize where the settings do not say it, in KB.
 pub const LOB_MAX_SIZE: u64 = 32;
 
+/// The sections that settings have, of which something is read or the presence tells that they are settings.
+const SECTIONS: [&str; 14] = [
+    "TargetMetadata",
+    "FullLoadSettings",
+    "Logging",
+    "ControlTablesSettings",
+    "StreamBufferSettings",
+    "ChangeProcessingDdlHandlingPolicy",
+    "ErrorBehavior",
+    "ChangeProcessingTuning",
+    "ValidationSettings",
+    "CharacterSetSettings",
+    "BeforeImageSettings",
+    "PostProcessingRules",
+    "LoopbackPreventionSettings",
+    "TTSettings",
+];
+
 impl TaskSettings {
     /// Reads a task's settings, alone or as `aws dms describe-replication-tasks` prints them, where they are a string
     /// of JSON. What is not said has DMS's default.
@@ -68,7 +86,8 @@ impl TaskSettings {
     pub fn parse(json: &str) -> Result<Self, TaskError> {
         let value: Value = serde_json::from_str(json)?;
         let settings = member_of_task(&value, "ReplicationTaskSettings")?.ok_or(TaskError::Shape)?;
-        if !settings.is_object() {
+        let sections = settings.as_object().ok_or(TaskError::Shape)?;
+        if !sections.is_empty() && !SECTIONS.iter().any(|section| sections.contains_key(*section)) {
             return Err(TaskError::Shape);
         }
         let of = |section, member| Member { section, member, value: settings.get(section).and_then(|s| s.get(member)) };
@@ -97,12 +116,15 @@ impl TaskSettings {
 /// What DMS answered about a task, or the `member` of it alone: in answers it is a string of JSON. `None` if the answer is
 /// about several tasks.
 pub(super) fn member_of_task(answer: &Value, member: &str) -> Result<Option<Value>, serde_json::Error> {
-    let task = match answer.get("ReplicationTasks") {
+    let one = |name: &str| answer.get(name);
+    let task = match one("ReplicationTasks").or_else(|| one("ReplicationConfigs")) {
         Some(several) => several.as_array().filter(|tasks| tasks.len() == 1).and_then(|tasks| tasks.first()),
-        None => Some(answer.get("ReplicationTask").unwrap_or(answer)),
+        None => Some(one("ReplicationTask").or_else(|| one("ReplicationConfig")).unwrap_or(answer)),
     };
     let Some(task) = task else { return Ok(None) };
-    match task.get(member).unwrap_or(task) {
+    // of DMS Serverless
+    let other_name = if member == "ReplicationTaskSettings" { "ReplicationSettings" } else { member };
+    match task.get(member).or_else(|| task.get(other_name)).unwrap_or(task) {
         Value::String(text) => serde_json::from_str(text).map(Some),
         value => Ok(Some(value.clone())),
     }
@@ -185,6 +207,7 @@ mod tests {
             SETTINGS.to_owned(),
             format!(r#"{{"ReplicationTaskSettings": {text}}}"#),
             format!(r#"{{"ReplicationTasks": [{{"Status": "running", "ReplicationTaskSettings": {text}}}]}}"#),
+            format!(r#"{{"ReplicationConfigs": [{{"ReplicationSettings": {text}, "TableMappings": "{{}}"}}]}}"#),
         ] {
             assert_eq!(TaskSettings::parse(&wrapped).unwrap(), expected, "{wrapped}");
         }
@@ -203,6 +226,7 @@ mod tests {
         for (json, expected) in [
             ("[]", "not the JSON of one task's settings"),
             ("{", "not JSON"),
+            (r#"{"rules": []}"#, "not the JSON of one task's settings"),
             (r#"{"ReplicationTasks": [{}, {}]}"#, "not the JSON of one task's settings"),
             (
                 r#"{"TargetMetadata": {"LobMaxSize": true}}"#,
