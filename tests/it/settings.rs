@@ -121,7 +121,7 @@ fn settings_that_change_nothing_in_the_files_are_accepted() {
 #[test]
 fn a_setting_that_is_not_carried_out_is_refused_by_name() {
     let people = people();
-    for (name, value) in [("IgnoreHeaderRows", json!(1)), ("CdcPath", json!("changes"))] {
+    for (name, value) in [("IgnoreHeaderRows", json!(1)), ("PreserveTransactions", json!(true))] {
         let mut site = Site::local();
         site.settings.more = vec![(name.to_owned(), value)];
         site.declare(&[&people]);

@@ -60,12 +60,10 @@ impl Folders {
             Err(SettingsError::Value { member, value, reason })
         };
         let cdc_path = self.cdc_path.as_deref().map(|path| path.trim_matches('/')).filter(|path| !path.is_empty());
+        // without the other setting it is one of endpoints that are sources (DMS, "S3Settings", CdcPath)
+        let cdc_path = cdc_path.filter(|_| self.preserve_transactions);
         match (self.preserve_transactions, cdc_path) {
             (true, None) => return wrong("PreserveTransactions", "true", "DMS needs a CdcPath beside it"),
-            (false, Some(path)) => {
-                let reason = "without PreserveTransactions DMS does not say what it is for; remove it, or set both";
-                return wrong("CdcPath", &format!("{path:?}"), reason);
-            }
             (true, Some(_)) if self.date_partitions => {
                 return wrong("DatePartitionEnabled", "true", "DMS does not allow it beside PreserveTransactions");
             }
@@ -130,7 +128,7 @@ mod tests {
         assert_eq!(folders.cdc_path.as_deref(), Some("changes/all"));
         assert_eq!(parsed(r#"{"PreserveTransactions": false, "CdcPath": ""}"#), Folders::default());
         refused(r#"{"PreserveTransactions": true}"#, "needs a CdcPath");
-        refused(r#"{"CdcPath": "changes"}"#, "CdcPath = \"changes\"");
+        assert_eq!(parsed(r#"{"CdcPath": "undefined"}"#), Folders::default());
     }
 
     #[test]
