@@ -424,7 +424,11 @@ impl<R: Read> RecordReader<R> {
         let Some(span) = self.fields.spans.first().copied().filter(|_| self.places.has_operation) else {
             // a change that does not say what it is may be either, and an update is right for both
             let untold = self.kind == FileKind::Changes && !self.layout.is_told();
-            return Ok(if untold { Operation::Update } else { Operation::Insert });
+            return Ok(match untold {
+                true if self.is_marked_as_deleted() => Operation::Delete,
+                true => Operation::Update,
+                false => Operation::Insert,
+            });
         };
         let text = self.cutter.text(span, &mut self.scratch.0);
         match (self.kind, text) {

@@ -184,10 +184,6 @@ impl TypedReader {
     /// In a full load a record without an operation is one that was loaded before the setting was.
     fn operations(&self, batch: &RecordBatch, first_record: u64) -> Result<Vec<Operation>, RecordError> {
         let count = batch.num_rows();
-        if !self.places.has_operation {
-            return Ok(vec![self.untold; count]);
-        }
-        let letters = texts(batch.column(0)).map_err(wrong)?;
         let marks = match &self.places.indicator {
             Some((field, marker)) => Some((texts(batch.column(*field)).map_err(wrong)?, marker)),
             None => None,
@@ -197,6 +193,11 @@ impl TypedReader {
                 .as_ref()
                 .is_some_and(|(marks, marker)| marks.is_valid(row) && marks.value(row).as_bytes() == &marker[..])
         };
+        if !self.places.has_operation {
+            let deletes = |row: usize| self.untold == Operation::Update && is_marked(row);
+            return Ok((0..count).map(|row| if deletes(row) { Operation::Delete } else { self.untold }).collect());
+        }
+        let letters = texts(batch.column(0)).map_err(wrong)?;
         let operation = |row: usize| match (self.kind, letters.is_valid(row).then(|| letters.value(row))) {
             (_, Some("I")) | (FileKind::Load, None | Some("")) => Ok(Operation::Insert),
             (FileKind::Changes, Some("U")) if is_marked(row) => Ok(Operation::Delete),
