@@ -118,7 +118,11 @@ impl TableRun<'_> {
         let layout = self.layout(&definition)?;
         let old = &opened.ours.facts;
         let added = old.added.iter().chain(&evolution.added).cloned().collect();
-        let facts = Facts { schema: definition.schema.clone(), added, ..old.clone() };
+        let others_when_added = match evolution.added.is_empty() {
+            true => old.others_when_added,
+            false => Some(definition.shape.others()),
+        };
+        let facts = Facts { schema: definition.schema.clone(), added, others_when_added, ..old.clone() };
         let mut actions = create::replaced(table, &layout.schema, &layout.partition_by, &facts)?;
         let mut counts = Counts::default();
         if !evolution.retyped.is_empty() {

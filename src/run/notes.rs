@@ -81,6 +81,7 @@ impl TableRun<'_> {
             key_is_primary: meant.key_is_primary,
             schema: meant.schema,
             added: vec![],
+            others_when_added: None,
             load: vec![],
         };
         definition::check(&table, &facts, &self.meant, super::found_by(self.job))?;

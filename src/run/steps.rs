@@ -93,6 +93,7 @@ impl TableRun<'_> {
             key_is_primary: definition.key_is_primary,
             schema: definition.schema.clone(),
             added: vec![],
+            others_when_added: None,
             load: loaded.read.files,
         };
         let generation = old.as_ref().map_or(0, |old| old.ours.position.generation + 1);

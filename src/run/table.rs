@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::job::{Definition, Job, SchemaFrom, TableJob};
 use crate::lake::Lake;
 use crate::lake::commit::Outcome;
+use crate::lake::position::Facts;
 use crate::lake::quarantine;
 use crate::lake::table::{Ours, Table};
 use crate::maintain::{self, Upkeep};
@@ -297,8 +298,9 @@ impl<'a> TableRun<'a> {
     pub(super) fn defined(&self, opened: &Opened) -> Result<(Definition, Layout)> {
         let mut definition = self.meant.definition(&self.name, Some(&opened.ours.facts.schema))?;
         definition.key_is_primary = opened.ours.facts.key_is_primary;
-        if !opened.ours.facts.added.is_empty() {
-            definition.shape = Arc::new(Shape::clone(&definition.shape).with_added(&opened.ours.facts.added));
+        let Facts { added, others_when_added, .. } = &opened.ours.facts;
+        if !added.is_empty() && others_when_added.is_none_or(|others| others == definition.shape.others()) {
+            definition.shape = Arc::new(Shape::clone(&definition.shape).with_added(added));
         }
         let layout = self.layout(&definition)?;
         Ok((definition, layout))

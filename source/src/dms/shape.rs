@@ -293,6 +293,11 @@ impl Shape {
         self
     }
 
+    /// How many fields records have beside the source's columns.
+    pub fn others(&self) -> usize {
+        self.fields.len() - self.source_fields
+    }
+
     /// Whether records hold the values that a column had before an update.
     pub(crate) fn has_before_image(&self, column: usize) -> bool {
         self.fields.iter().any(|field| field.meaning == Meaning::Before(column))
