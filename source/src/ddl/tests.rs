@@ -121,13 +121,10 @@ fn what_follows_a_definition_and_changes_its_columns_is_not_passed_over() {
         assert!(of(alter), "{alter}");
     }
     for (alter, expected) in [
-        ("ALTER TABLE a DROP PRIMARY KEY, ADD PRIMARY KEY (`X`, y)", "a(x INT NOT NULL, y INT NOT NULL) [x y]"),
-        ("ALTER TABLE a DROP PRIMARY KEY", "a(x INT NOT NULL, y INT) []"),
-        (
-            "ALTER TABLE a DROP PRIMARY KEY, ADD CONSTRAINT `c` PRIMARY KEY USING BTREE (y)",
-            "a(x INT NOT NULL, y INT NOT NULL) [y]",
-        ),
-        ("ALTER TABLE a ADD UNIQUE KEY (y)", "a(x INT NOT NULL, y INT) [x]"),
+        ("ALTER TABLE a DROP PRIMARY KEY, ADD PRIMARY KEY (`X`, y)", "a(x INT!, y INT!) [x, y]"),
+        ("ALTER TABLE a DROP PRIMARY KEY", "a(x INT!, y INT) []"),
+        ("ALTER TABLE a DROP PRIMARY KEY, ADD CONSTRAINT `c` PRIMARY KEY USING BTREE (y)", "a(x INT!, y INT!) [y]"),
+        ("ALTER TABLE a ADD UNIQUE KEY (y)", "a(x INT!, y INT) [x]"),
     ] {
         check(&format!("CREATE TABLE a (x int PRIMARY KEY, y int); {alter};"), &[expected]);
     }
