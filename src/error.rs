@@ -206,34 +206,61 @@ fn sort_kernel(error: &KernelError) -> Error {
     match error {
         KernelError::Backtraced { source, .. } => sort_kernel(source),
         KernelError::ObjectStore(store) => sort_store(store),
+        KernelError::Parquet(error) => sort(error),
+        KernelError::Arrow(error) => sort(error),
+        KernelError::IOError(error) => sort(error),
+        KernelError::GenericError { source } => sort(source.as_ref()),
         other => Error::definite(other),
     }
 }
 
 /// What a store answers that no later run changes: S3 clients report these like a connection that broke.
-const REFUSALS: [&str; 6] = [
+const REFUSALS: [&str; 14] = [
     "NoSuchBucket",
+    "InvalidBucketName",
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "AccessDenied",
     "403 Forbidden",
     "401 Unauthorized",
+    "AuthorizationHeaderMalformed",
+    "without LOCATION",
+    "InvalidToken",
+    "KMS.",
+    "invalid peer certificate",
+    "UnknownIssuer",
+    "invalid list response",
 ];
+
+/// What the chain of credentials says where another try may help: a service that did not answer.
+const HICCUPS: [&str; 4] = ["timed out", "an error occurred while loading", "dispatch failure", "service error"];
+
+/// What it says where none will.
+const NO_HICCUPS: [&str; 4] = ["AccessDenied", "InvalidIdentityToken", "expired", "ExpiredToken"];
 
 fn sort_store(error: &object_store::Error) -> Error {
     match error {
         // S3 clients give up with `Generic` after their own retries; a local file system has nothing to wait for.
         object_store::Error::Generic { store, .. } if *store != "LocalFileSystem" => {
             let text = chain(error);
-            if REFUSALS.iter().any(|refusal| text.contains(refusal)) {
-                return Error::definite(text).so("check the bucket's name, the credentials and what they allow");
+            // whoever gave the token renews it, unless it was set by hand
+            let is_over = text.contains("ExpiredToken") && std::env::var_os("AWS_SESSION_TOKEN").is_some();
+            if is_over || REFUSALS.iter().any(|refusal| text.contains(refusal)) {
+                return Error::definite(text)
+                    .so("check the bucket's name and region, the endpoint, the credentials and what they allow");
             }
             Error::transient(text)
         }
-        object_store::Error::NotSupported { source } if source.to_string().contains("credential") => Error::definite(
-            format!("there are no AWS credentials: {source}"),
-        )
-        .so("set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine or the pod a role"),
+        object_store::Error::NotSupported { source } if chain(source.as_ref()).contains("credential") => {
+            let text = chain(source.as_ref());
+            let says = |texts: &[&str]| texts.iter().any(|said| text.contains(said));
+            if says(&HICCUPS) && !says(&NO_HICCUPS) {
+                return Error::transient(format!("the AWS credentials could not be loaded: {text}"));
+            }
+            Error::definite(format!("there are no AWS credentials: {text}")).so(
+                "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine or the pod a role",
+            )
+        }
         object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. } => {
             Error::transient(chain(error))
         }
@@ -257,6 +284,8 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use deltalake::parquet::errors::ParquetError;
+
     use super::*;
 
     fn store(text: &str) -> object_store::Error {
@@ -276,6 +305,12 @@ mod tests {
             assert_eq!(error.kind, Kind::Transient, "{error}");
         }
         assert_eq!(Error::from(std::io::Error::other(store("403 Forbidden"))).kind, Kind::Definite);
+        assert_eq!(Error::from(store("status 400: <Code>AuthorizationHeaderMalformed")).kind, Kind::Definite);
+        let checkpoint = KernelError::Parquet(ParquetError::External(Box::new(store("503 SlowDown"))));
+        assert_eq!(Error::from(DeltaTableError::KernelError(checkpoint)).kind, Kind::Transient);
+        let credentials = |text: &str| Error::from(object_store::Error::NotSupported { source: text.into() }).kind;
+        assert_eq!(credentials("the credential provider was not enabled"), Kind::Definite);
+        assert_eq!(credentials("the credential provider timed out"), Kind::Transient);
         assert_eq!(Error::from(std::io::Error::other("disk full")).kind, Kind::Definite);
     }
 }
