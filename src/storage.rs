@@ -5,12 +5,15 @@ pub mod parquet;
 use std::collections::HashMap;
 use std::path::Path as LocalPath;
 use std::sync::Arc;
+use std::time::Duration;
 
 use deltalake::logstore::store_for;
-use object_store::ObjectStore;
+use object_store::aws::resolve_bucket_region;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use object_store::{ClientOptions, ObjectStore};
 use parking_lot::Mutex;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use url::Url;
 
 use crate::error::{Error, Result};
@@ -142,6 +145,16 @@ fn endpoint() -> Option<String> {
     set("AWS_ENDPOINT_URL_S3").or_else(|| set("AWS_ENDPOINT_URL"))
 }
 
+/// The region of a bucket of Amazon's, which it tells to whoever asks.
+fn region_of(bucket: &str) -> Option<String> {
+    let runtime = Handle::try_current().ok().filter(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread)?;
+    let patience = ClientOptions::new().with_timeout(PATIENCE).with_connect_timeout(PATIENCE);
+    tokio::task::block_in_place(|| runtime.block_on(resolve_bucket_region(bucket, &patience))).ok()
+}
+
+/// How long a bucket is waited for that does not tell its region.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
     for name in ["AWS_S3_ALLOW_UNSAFE_RENAME", "aws_s3_allow_unsafe_rename"] {
         if set(name).is_some_and(|value| value != "false" && value != "0") {
@@ -162,11 +175,12 @@ fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
         options.insert("AWS_ENDPOINT_URL".into(), endpoint);
     }
     if set("AWS_REGION").is_none() {
-        let region = set("AWS_DEFAULT_REGION").unwrap_or_else(|| "us-east-1".into());
-        options.insert("AWS_REGION".into(), region);
+        let region = set("AWS_DEFAULT_REGION").or_else(|| options.is_empty().then(|| region_of(bucket)).flatten());
+        options.insert("AWS_REGION".into(), region.unwrap_or_else(|| "us-east-1".into()));
     }
     let url = Url::parse(&format!("s3://{bucket}")).map_err(|e| Error::usage(format!("bucket {bucket}: {e}")))?;
-    Ok(store_for(&url, options)?)
+    // to make one asks nothing of it: what is wrong is a setting
+    store_for(&url, options).map_err(Error::usage)
 }
 
 #[cfg(test)]
