@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::environment;
 use crate::error::{Error, Result};
 
 /// The whole file. Relative paths in it are relative to its folder.
@@ -141,7 +142,7 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|e| Error::usage(format!("{}: {e}; name the configuration with --config FILE", path.display())))?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
-        Config::parse(&text, folder, |name| std::env::var(name).ok()).map_err(|e| e.at(path.display()))
+        Config::parse(&text, folder, environment::variable).map_err(|e| e.at(path.display()))
     }
 
     fn parse(text: &str, folder: PathBuf, environment: impl Fn(&str) -> Option<String>) -> Result<Config> {

@@ -2,7 +2,7 @@
 //!
 //! The journey of a change, and of this crate, in the order the data travels:
 //!
-//! 1. [`cli`] and [`config`] hold what was typed; [`job`] says what it means.
+//! 1. [`cli`] and [`config`] hold what was typed, [`environment`] what was set; [`job`] says what it means.
 //! 2. [`storage`] opens the places where raw files and tables lie, on S3 or a local path.
 //! 3. [`lake`] opens a table and reads the position that its last commit holds.
 //! 4. [`dms`] lists the raw files that AWS DMS wrote, decides which are next ([`dms::next`]), and reads their rows, in CSV
@@ -27,6 +27,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod environment;
 pub mod job;
 pub mod storage;
 pub mod dms;
