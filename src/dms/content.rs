@@ -36,9 +36,9 @@ impl Read for Content {
 }
 
 /// The [`LoadedFile::hash`](crate::lake::position::LoadedFile::hash) of a file as it is now.
-pub async fn hash(store: &dyn ObjectStore, file: &RawFile) -> Result<String> {
+pub async fn hash(store: Arc<dyn ObjectStore>, file: &RawFile) -> Result<String> {
     let mut digest = Sha256::new();
-    let mut content = store.get(&file.path).await?.into_stream();
+    let mut content = stretches(store, file);
     while let Some(chunk) = content.try_next().await? {
         digest.update(&chunk);
     }
@@ -150,7 +150,7 @@ mod tests {
             };
             let read = tokio::task::spawn_blocking(read).await.unwrap().unwrap();
             assert!(read == bytes, "{size} bytes");
-            assert_eq!(digest.hash(), hash(store.as_ref(), &file).await.unwrap());
+            assert_eq!(digest.hash(), hash(Arc::clone(&store), &file).await.unwrap());
         }
     }
 

@@ -47,7 +47,7 @@ impl TableRun<'_> {
         let hashed = files.iter().cloned().map(|file| {
             let store = Arc::clone(&self.job.raw.store);
             async move {
-                let hash = content::hash(store.as_ref(), &file).await.at(|| &file.shown)?;
+                let hash = content::hash(store, &file).await.at(|| &file.shown)?;
                 Ok((file, hash))
             }
         });
