@@ -19,6 +19,7 @@ use deltalake::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupW
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use tokio::io::AsyncWriteExt;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use uuid::Uuid;
@@ -37,7 +38,8 @@ pub struct DataFile {
     writer: SerializedFileWriter<Vec<u8>>,
     encoders: Arc<ArrowRowGroupWriterFactory>,
     threads: usize,
-    out: BufWriter,
+    /// Where it goes, until it is finished.
+    out: Option<BufWriter>,
 }
 
 impl DataFile {
@@ -52,7 +54,7 @@ impl DataFile {
         let encoders = Arc::new(ArrowRowGroupWriterFactory::new(&writer, schema));
         let parts = layout.threads.clamp(FEWEST_PARTS, MOST_PARTS);
         let out = BufWriter::new(layout.log.object_store(None), at).with_max_concurrency(parts);
-        Ok(DataFile { path, writer, encoders, threads: layout.threads, out })
+        Ok(DataFile { path, writer, encoders, threads: layout.threads, out: Some(out) })
     }
 
     /// What encodes columns of the file.
@@ -88,13 +90,30 @@ impl DataFile {
         let footer = self.writer.finish()?;
         let size = self.writer.bytes_written();
         self.send().await?;
-        self.out.shutdown().await?;
-        layout.added(self.path, partition_values, size, &footer)
+        if let Some(mut out) = self.out.take() {
+            out.shutdown().await?;
+        }
+        layout.added(std::mem::take(&mut self.path), partition_values, size, &footer)
     }
 
     /// Hands over what was written since this was done last.
     async fn send(&mut self) -> Result<()> {
-        Ok(self.out.put(Bytes::from(std::mem::take(self.writer.inner_mut()))).await?)
+        let bytes = Bytes::from(std::mem::take(self.writer.inner_mut()));
+        match &mut self.out {
+            Some(out) => Ok(out.put(bytes).await?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The parts of one that is not finished are no object that vacuum would see, and are paid for.
+impl Drop for DataFile {
+    fn drop(&mut self) {
+        if let (Some(mut out), Ok(runtime)) = (self.out.take(), Handle::try_current()) {
+            runtime.spawn(async move {
+                let _ = out.abort().await;
+            });
+        }
     }
 }
 
