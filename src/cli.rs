@@ -374,6 +374,8 @@ async fn stopped(signals: Signals) -> Error {
 fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_env("LAKEMERGE_LOG").unwrap_or_else(|_| EnvFilter::new("off,lakemerge=info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // what cannot be told on a full disk, or to a reader that is gone, must not end the work
+    let log = log.log_internal_errors(false);
     match format {
         LogFormat::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).without_time().init(),
         LogFormat::Json => log.json().init(),
