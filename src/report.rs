@@ -1,5 +1,6 @@
 //! What a run did, for scripts (`--report FILE`) and for people (a line a table on stderr).
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 use crate::error::{Error, Kind};
@@ -14,6 +15,9 @@ pub struct Report {
     pub exit_code: u8,
     /// What befell the whole run, such as a signal; null if nothing.
     pub error: Option<String>,
+    /// When it began and ended, UTC.
+    pub started: String,
+    pub ended: String,
     pub seconds: f64,
     pub tables: Vec<TableReport>,
 }
@@ -172,9 +176,19 @@ impl TableReport {
 }
 
 impl Report {
-    pub fn new(command: &'static str, seconds: f64, tables: Vec<TableReport>) -> Report {
+    pub fn new(command: &'static str, started: DateTime<Utc>, seconds: f64, tables: Vec<TableReport>) -> Report {
         let worst = tables.iter().filter_map(|table| table.kind).max();
-        Report { schema: 1, command, exit_code: worst.map_or(0, Kind::exit_code), error: None, seconds, tables }
+        let shown = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
+        Report {
+            schema: 1,
+            command,
+            exit_code: worst.map_or(0, Kind::exit_code),
+            error: None,
+            started: shown(started),
+            ended: shown(Utc::now()),
+            seconds,
+            tables,
+        }
     }
 
     /// The report of a run that ended before its tables did. What befell one of them until then still counts.
@@ -195,7 +209,7 @@ mod tests {
         let report = |error: &Error| {
             let mut table = TableReport::new("shop.orders".into());
             table.fail(error);
-            Report::new("run", 0.0, vec![table]).ended_by(&Error::transient("stopped")).exit_code
+            Report::new("run", Utc::now(), 0.0, vec![table]).ended_by(&Error::transient("stopped")).exit_code
         };
         assert_eq!(report(&Error::definite("a bad record")), 1);
         assert_eq!(report(&Error::transient("a lost connection")), 75);

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use lakemerge_source::name::TableName;
@@ -31,6 +32,9 @@ use crate::report::{Report, State, TableReport};
 use evolve::FoundBy;
 pub use foresee::Depth;
 use table::TableRun;
+
+/// Tables that are looked at at once.
+const LOOKED_AT: usize = 8;
 
 /// What the command line asks for.
 #[derive(Debug, Default, Clone)]
@@ -62,14 +66,14 @@ impl Options {
 ///
 /// What befalls one table is in its report, and the others go on; what concerns the whole run is the report's error.
 pub async fn run(job: Arc<Job>, options: Options, stopped: impl Future<Output = Error>) -> Report {
-    let start = Instant::now();
+    let (started, start) = (Utc::now(), Instant::now());
     let mut reports = vec![];
     let ended = tokio::select! {
         ended = all(&job, options, &mut reports) => ended,
         error = stopped => Err(error),
     };
     reports.sort_by(|a, b| a.table.cmp(&b.table));
-    let report = Report::new("run", start.elapsed().as_secs_f64(), reports);
+    let report = Report::new("run", started, start.elapsed().as_secs_f64(), reports);
     match ended {
         Ok(()) => report,
         Err(error) => {
@@ -107,7 +111,8 @@ async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -
                 })
             }
         })
-        .buffer_unordered(job.parallelism);
+        // those that have nothing new wait for stores alone; of those that have, as many work as have a turn
+        .buffer_unordered(job.parallelism.max(LOOKED_AT));
     while let Some(report) = work.next().await {
         progress.suspend(|| say(&report));
         progress.inc(1);
