@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::dms::listing::{self, Listing};
+use crate::dms::next;
 use crate::error::{Error, Result};
 use crate::job::{Definition, Job, TableJob};
 use crate::lake::Lake;
@@ -121,7 +122,11 @@ struct Subject {
     name: TableName,
     meant: TableJob,
     definition: Option<Definition>,
+    /// Without the change files, which may be millions over all tables.
     listing: Option<Listing>,
+    has_changes: bool,
+    /// How many change files are older than the load.
+    older_changes: usize,
     table: Option<Table>,
 }
 
@@ -129,14 +134,17 @@ impl Subject {
     async fn new(job: &Job, lake: &Lake, name: TableName) -> Subject {
         let meant = job.table(&name);
         // what cannot be read here stops a run, and the plan says so
-        let listing = listing::files(&job.raw, &job.settings.folders, &name, None).await.ok();
+        let mut listing = listing::files(&job.raw, &job.settings.folders, &name, None).await.ok();
+        let older_changes = listing.as_ref().map_or(0, |listing| next::older_than_the_load(listing).count());
+        let changes = listing.as_mut().map(|listing| std::mem::take(&mut listing.changes)).unwrap_or_default();
+        let has_changes = !changes.is_empty();
         let table = lake.open(&name).await.ok().flatten();
         let ours = match &table {
             Some(table) => table.ours().await.ok().flatten(),
             None => None,
         };
         let definition = meant.definition(&name, ours.as_ref().map(|ours| &ours.facts.schema)).ok();
-        Subject { name, meant, definition, listing, table }
+        Subject { name, meant, definition, listing, has_changes, older_changes, table }
     }
 
     /// The CREATE TABLE statement that is given for it.

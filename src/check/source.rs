@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use super::{Finding, Look, Severity, Subject, some_of};
 use crate::dms::listing::{Listing, RawFile};
-use crate::dms::next;
 
 /// How much earlier than the file before it a LOAD file of one load may have been written, in milliseconds: they are
 /// written in parallel.
@@ -100,7 +99,8 @@ fn loads(look: &Look) -> Vec<Finding> {
         );
     }
     let without = look.those(|table| {
-        table.table.is_none() && table.listing.as_ref().is_some_and(|l| l.loads.is_empty() && !l.changes.is_empty())
+        let has_no_load = table.listing.as_ref().is_some_and(|listing| listing.loads.is_empty());
+        table.table.is_none() && table.has_changes && has_no_load
     });
     if !without.is_empty() {
         let finding =
@@ -142,9 +142,9 @@ fn others(look: &Look) -> Vec<Finding> {
                 ),
         );
     }
-    let older = |table: &Subject| {
-        let count = table.listing.as_ref().map_or(0, |listing| next::older_than_the_load(listing).count());
-        if count > 0 { vec![count.to_string()] } else { vec![] }
+    let older = |table: &Subject| match table.older_changes {
+        0 => vec![],
+        count => vec![count.to_string()],
     };
     if let Some((tables, counts)) = look.columns(older) {
         found.push(
