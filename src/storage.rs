@@ -114,6 +114,9 @@ impl Stores {
     }
 }
 
+/// A folder that a file system has for itself where it is mounted, and lets nobody read.
+pub const LOST_AND_FOUND: &str = "lost+found";
+
 /// `text` as the URL of a folder, with a slash at its end.
 fn directory_url(text: &str, base: &LocalPath) -> Result<Url> {
     if text.contains("://") {

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::range::Range;
 use crate::error::{Error, Result};
-use crate::storage::Location;
+use crate::storage::{LOST_AND_FOUND, Location};
 
 /// A raw file of one table, or of all tables' changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,6 +224,7 @@ fn gaps(files: &[RawFile]) -> Vec<String> {
 /// The tables below `raw` that the job `selects`: every `<schema>/<table>/` folder.
 pub async fn tables(raw: &Location, folders: &Folders, selects: impl Fn(&TableName) -> bool) -> Result<Vec<TableName>> {
     let schemas = raw.store.list_with_delimiter(Some(&raw.prefix)).await?.common_prefixes;
+    let schemas: Vec<_> = schemas.into_iter().filter(|schema| schema.filename() != Some(LOST_AND_FOUND)).collect();
     if schemas.is_empty() {
         let found = raw.store.list(Some(&raw.prefix)).next().await;
         if found.transpose()?.is_none() {

@@ -23,7 +23,7 @@ use object_store::prefix::PrefixStore;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::storage::Location;
+use crate::storage::{LOST_AND_FOUND, Location};
 use table::Table;
 
 /// The folder of the lake below which tables of bad records lie, by the names of the tables that they are none of.
@@ -98,7 +98,8 @@ impl Lake {
     async fn names_below(&self, folder: &Path) -> Result<Vec<TableName>> {
         let store = &self.location.store;
         let schemas = store.list_with_delimiter(Some(folder)).await?.common_prefixes;
-        let listings = futures::stream::iter(schemas.into_iter().map(|schema| async move {
+        let schemas = schemas.into_iter().filter(|schema| schema.filename() != Some(LOST_AND_FOUND));
+        let listings = futures::stream::iter(schemas.map(|schema| async move {
             let tables = store.list_with_delimiter(Some(&schema)).await?.common_prefixes;
             Ok::<_, Error>((schema, tables))
         }))
