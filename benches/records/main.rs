@@ -162,7 +162,7 @@ impl Ours {
         let read = changes.iter().map(|rows| rows.operations.len() as u64).sum::<u64>();
         let net = net::net(&self.layout, changes, THREADS)?;
         let deletes = net.deletes.len();
-        let upserts = Upserts::new(&self.layout, &net, &Completed::default(), THREADS)?;
+        let upserts = Upserts::new(&self.layout, &net, &net.outcomes, &Completed::default(), THREADS)?;
         let kept = upserts.count() as u64 + deletes;
         if kept == read {
             Ok(())

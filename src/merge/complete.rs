@@ -4,6 +4,7 @@
 //! table, marked (`delete = "soft"`): a delete may carry the key alone.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch, UInt64Array};
@@ -22,14 +23,22 @@ use crate::lake::provider::ScanProvider;
 use crate::lake::scan::{FILE, ROW, Rows, Scan};
 use crate::lake::table::Table;
 
-/// The rows of `net.partial`, whole; none for deletes of rows that are not there.
+/// Some of the rows of [`Net::partial`], whole; none for deletes of rows that are not there.
 #[derive(Default)]
 pub struct Completed {
     pub rows: Vec<RecordBatch>,
-    /// For each of `net.partial` its row.
-    pub places: Vec<Option<Place>>,
+    /// The number of the first.
+    first: usize,
+    places: Vec<Option<Place>>,
     /// The memory that the rows take.
     pub reserved: Option<Arc<MemoryReservation>>,
+}
+
+impl Completed {
+    /// Where the row lies that is this one of [`Net::partial`].
+    pub fn place(&self, number: u32) -> Option<Place> {
+        self.places[number as usize - self.first]
+    }
 }
 
 /// Bytes of rows that are completed at a time, about: an array of texts holds 2 GB.
@@ -37,27 +46,33 @@ const AT_ONCE: usize = 32 << 20;
 /// The same in rows.
 const ROWS: usize = 16 * 1024;
 
-/// Completes the rows of `net`, whose keys were `located`.
+/// Completes the rows that are `these` of [`Net::partial`], whose keys were `located`; `None` if they take more memory than
+/// there is for them.
 ///
 /// # Errors
-/// An update that leaves values open of a row that is not there; or more rows than there is memory for.
+/// An update that leaves values open of a row that is not there.
 pub async fn complete(
     engine: &Engine,
     table: &Table,
     layout: &Layout,
     net: &Net,
     located: &Located,
-) -> Result<Completed> {
-    if net.partial.is_empty() {
-        return Ok(Completed::default());
+    these: Range<usize>,
+) -> Result<Option<Completed>> {
+    let first = these.start;
+    let partial = &net.partial[these];
+    if partial.is_empty() {
+        return Ok(Some(Completed { first, ..Completed::default() }));
     }
-    let reserved = MemoryConsumer::new("completed rows").register(&engine.pool());
-    let stored = Stored::read(engine, table, layout, &net.partial, located, &reserved).await?;
+    // of a single row nothing can be left for another time
+    let most = if partial.len() == 1 { usize::MAX } else { engine.changes_memory() / 2 };
+    let room = Room { reserved: MemoryConsumer::new("completed rows").register(&engine.pool()), most };
+    let Some(stored) = Stored::read(engine, table, layout, partial, located, &room).await? else { return Ok(None) };
     let batches = net.changes.rows.iter().map(|rows| &rows.columns).chain(&stored.batches);
     let width = batches.map(|batch| batch.get_array_memory_size() / batch.num_rows().max(1)).max();
     let at_once = (AT_ONCE / width.unwrap_or_default().max(1)).clamp(1, ROWS);
     let (mut places, mut found) = (vec![], vec![]);
-    for (partial, place) in net.partial.iter().zip(&stored.places) {
+    for (partial, place) in partial.iter().zip(&stored.places) {
         if place.is_some() || !partial.is_open() {
             places.push(Some((found.len() / at_once, found.len() % at_once)));
             found.push((partial, *place));
@@ -69,25 +84,31 @@ pub async fn complete(
         }
         places.push(None);
     }
-    let of_table = reserved.size();
+    let of_table = room.reserved.size();
     let mut rows = vec![];
     for found in found.chunks(at_once) {
         let completed = stored.with_changes(layout, net, found)?;
-        reserve(&reserved, &completed)?;
+        if !room.has_place_for(&completed) {
+            return Ok(None);
+        }
         rows.push(completed);
     }
     drop(stored);
-    reserved.shrink(of_table);
-    Ok(Completed { rows, places, reserved: Some(Arc::new(reserved)) })
+    room.reserved.shrink(of_table);
+    Ok(Some(Completed { rows, first, places, reserved: Some(Arc::new(room.reserved)) }))
 }
 
-fn reserve(reserved: &MemoryReservation, rows: &RecordBatch) -> Result<()> {
-    reserved.try_grow(rows.get_array_memory_size()).map_err(|_| {
-        Error::definite(
-            "the rows whose values the batch does not hold (CsvNoSupValue, or delete = \"soft\") do not fit in \
-             run.memory_limit; raise it, or lower run.batch_bytes",
-        )
-    })
+/// Memory for rows that are completed.
+struct Room {
+    reserved: MemoryReservation,
+    most: usize,
+}
+
+impl Room {
+    fn has_place_for(&self, rows: &RecordBatch) -> bool {
+        let bytes = rows.get_array_memory_size();
+        self.reserved.size().saturating_add(bytes) <= self.most && self.reserved.try_grow(bytes).is_ok()
+    }
 }
 
 /// Rows as they stand in the table.
@@ -104,8 +125,8 @@ impl Stored {
         layout: &Layout,
         partial: &[Partial],
         located: &Located,
-        reserved: &MemoryReservation,
-    ) -> Result<Stored> {
+        room: &Room,
+    ) -> Result<Option<Stored>> {
         let mut stored = Stored { batches: vec![], places: vec![None; partial.len()] };
         let mut of_base: HashMap<u64, Vec<usize>> = HashMap::new();
         for (number, partial) in partial.iter().enumerate().filter(|(_, partial)| partial.is_open()) {
@@ -120,7 +141,7 @@ impl Stored {
             }
         }
         if wanted.is_empty() {
-            return Ok(stored);
+            return Ok(Some(stored));
         }
         // what is read of a row group may be a row, in buffers for thousands of them
         let (mut gathered, mut count) = (vec![], 0);
@@ -143,7 +164,9 @@ impl Stored {
             let values = batch.project(&(0..layout.schema.fields().len()).collect::<Vec<_>>())?;
             let all = UInt64Array::from_iter_values(0..values.num_rows() as u64);
             let values = take_record_batch(&values, &all)?;
-            reserve(reserved, &values)?;
+            if !room.has_place_for(&values) {
+                return Ok(None);
+            }
             count += values.num_rows();
             gathered.push(values);
             if count >= ROWS {
@@ -154,7 +177,7 @@ impl Stored {
         if count > 0 {
             stored.batches.push(concat_batches(&layout.schema, &gathered)?);
         }
-        Ok(stored)
+        Ok(Some(stored))
     }
 
     /// Rows of which some values are in changes, and the rest, if any, at the places.

@@ -22,6 +22,9 @@ pub mod upserts;
 pub mod vectors;
 pub mod write;
 
+use std::ops::Range;
+
+use datafusion::arrow::array::RecordBatch;
 use deltalake::kernel::{Action, Add};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -32,7 +35,7 @@ use tokio::task::spawn_blocking;
 use crate::allocator;
 use crate::dms::changes::ChangeRows;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lake::TableType;
 use crate::lake::scan::Rows;
 use crate::lake::table::Table;
@@ -127,14 +130,16 @@ pub async fn merge(
             if step.new_rows_are_known(&net) {
                 return step.mark_and_append(&net).await;
             }
-            let Part { located, upserts, counts } = step.part(&net).await?;
-            step.finish(located, &upserts, counts, vec![]).await
+            let located = step.located(&net).await?;
+            match step.upserts(&net, &located, 0..net.outcomes.len()).await? {
+                Some(upserts) => step.finish(located.rows, &upserts, count(&net, &located.changes), vec![]).await,
+                None => step.in_parts(futures::stream::once(async { Ok(net) }).boxed()).await,
+            }
         }
         Held::First(first, rest) => {
-            let mut total = (Rows::new(), Counts::default());
             let parts = memory::by_key(engine, layout, first, rest)?;
-            let added = step.write_parts(parts, &mut total).await?;
-            step.finish(total.0, &Upserts::default(), total.1, added).await
+            let nets = parts.and_then(|memory::Part { changes, outdated }| net_of(engine, layout, changes, outdated));
+            step.in_parts(nets.boxed()).await
         }
     }
 }
@@ -193,20 +198,20 @@ struct Step<'a> {
     same_key: SameKey,
 }
 
-/// What becomes of some of a batch's keys, with all changes of each.
-struct Part {
-    located: Rows,
-    upserts: Upserts,
-    counts: Counts,
-}
-
 impl Step<'_> {
-    async fn part(&self, net: &Net) -> Result<Part> {
-        let located = self.located(net).await?;
-        let completed = complete::complete(self.engine, self.table, self.layout, net, &located).await?;
-        let counts = count(net, &located.changes, &completed);
-        let upserts = Upserts::new(self.layout, net, &completed, self.engine.threads())?;
-        Ok(Part { located: located.rows, upserts, counts })
+    /// Some of the rows that `net` leaves behind, of which the keys were `located`; `None` if there is no memory for so many.
+    async fn upserts(&self, net: &Net, located: &Located, outcomes: Range<usize>) -> Result<Option<Upserts>> {
+        let outcomes = &net.outcomes[outcomes];
+        // their numbers ascend
+        let mut partial = outcomes.iter().filter_map(|outcome| match outcome.values {
+            Values::Change(_) => None,
+            Values::Partial(number) => Some(number as usize),
+        });
+        let first = partial.next();
+        let partial = first.map_or(0..0, |first| first..partial.next_back().unwrap_or(first) + 1);
+        let completed = complete::complete(self.engine, self.table, self.layout, net, located, partial).await?;
+        let of = |completed| Upserts::new(self.layout, net, outcomes, &completed, self.engine.threads());
+        completed.map(of).transpose()
     }
 
     /// True if what is located has no say in the new rows: they lie in files of their own, whole, under any key.
@@ -218,11 +223,10 @@ impl Step<'_> {
 
     /// Writes the new rows while it locates and marks the old ones.
     async fn mark_and_append(&self, net: &Net) -> Result<Merged> {
-        let nothing = Completed::default();
-        let upserts = Upserts::new(self.layout, net, &nothing, self.engine.threads())?;
+        let upserts = Upserts::new(self.layout, net, &net.outcomes, &Completed::default(), self.engine.threads())?;
         let mark = async {
             let located = self.located(net).await?;
-            Ok((count(net, &located.changes, &nothing), vectors::mark(self.table, &located.rows).await?))
+            Ok((count(net, &located.changes), vectors::mark(self.table, &located.rows).await?))
         };
         let ((counts, marked), added) = tokio::try_join!(mark, write::append(self.layout, &upserts))?;
         Ok(Merged::of(marked, added, counts))
@@ -237,32 +241,51 @@ impl Step<'_> {
         Ok(located)
     }
 
-    /// Merges a batch that is too large for the memory part by part, and writes the rows that it leaves behind.
-    async fn write_parts(
-        &self,
-        mut parts: BoxStream<'static, Result<memory::Part>>,
-        (located, counts): &mut (Rows, Counts),
-    ) -> Result<Vec<Add>> {
+    /// Merges a batch that is too large for the memory in parts, which come by key.
+    async fn in_parts(&self, mut nets: BoxStream<'_, Result<Net>>) -> Result<Merged> {
+        let (mut located, mut counts) = (Rows::new(), Counts::default());
         let (upserts, rows) = mpsc::channel(1);
-        let merge = async move {
-            while let Some(memory::Part { changes, outdated }) = parts.try_next().await? {
-                let net = net_of(self.engine, self.layout, changes, outdated).await?;
-                let part = self.part(&net).await?;
-                counts.add(part.counts);
-                for (file, rows) in part.located {
+        let merge = async {
+            // dropped at its end, so that the writer ends too
+            let upserts = upserts;
+            while let Some(net) = nets.try_next().await? {
+                let of_part = self.located(&net).await?;
+                counts.add(count(&net, &of_part.changes));
+                self.send(&net, &of_part, &upserts).await?;
+                for (file, rows) in of_part.rows {
                     *located.entry(file).or_default() |= rows;
-                }
-                for batch in part.upserts.chunks(self.layout) {
-                    if upserts.send(batch).await.is_err() {
-                        // the writer has its own error to tell
-                        return Ok(());
-                    }
                 }
             }
             Ok(())
         };
         let ((), added) = tokio::try_join!(merge, load::write(self.engine, self.layout, rows))?;
-        Ok(added)
+        self.finish(located, &Upserts::default(), counts, added).await
+    }
+
+    /// Sends the rows that `net` leaves behind, as many at a time as there is memory to complete.
+    async fn send(&self, net: &Net, located: &Located, to: &mpsc::Sender<Result<RecordBatch>>) -> Result<()> {
+        let (mut first, mut at_once) = (0, net.outcomes.len());
+        while first < net.outcomes.len() {
+            let end = net.outcomes.len().min(first + at_once);
+            let Some(upserts) = self.upserts(net, located, first..end).await? else {
+                if at_once == 1 {
+                    return Err(Error::definite(
+                        "a row whose values the batch does not hold (CsvNoSupValue, or delete = \"soft\") does not fit in \
+                         run.memory_limit; raise it",
+                    ));
+                }
+                at_once = (end - first).div_ceil(4);
+                continue;
+            };
+            for batch in upserts.chunks(self.layout) {
+                if to.send(batch).await.is_err() {
+                    // the writer has its own error to tell
+                    return Ok(());
+                }
+            }
+            first = end;
+        }
+        Ok(())
     }
 
     /// The actions of the commit.
@@ -286,7 +309,7 @@ impl Step<'_> {
 }
 
 /// A key update counts by its new row; the row that it takes away counts as nothing of its own.
-fn count(net: &Net, located: &RoaringTreemap, completed: &Completed) -> Counts {
+fn count(net: &Net, located: &RoaringTreemap) -> Counts {
     let deletes = &net.deletes - &net.moved;
     let outcomes = net.read - net.netted_away;
     let deleted = deletes.intersection_len(located);
@@ -295,7 +318,8 @@ fn count(net: &Net, located: &RoaringTreemap, completed: &Completed) -> Counts {
     let kept = |outcome: &&Outcome| match outcome.values {
         Values::Change(_) => deletes.contains(outcome.change.into()),
         Values::Partial(number) => {
-            completed.places[number as usize].is_some() && deletes.contains(outcome.change.into())
+            let row = &net.partial[number as usize];
+            (!row.is_open() || located.contains(row.base)) && deletes.contains(outcome.change.into())
         }
     };
     let some_are_kept = net.outcomes.len() as u64 + net.deletes.len() > net.keys.num_rows() as u64;

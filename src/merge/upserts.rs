@@ -8,7 +8,7 @@ use datafusion::arrow::compute::{interleave, interleave_record_batch};
 use datafusion::execution::memory_pool::MemoryReservation;
 
 use super::complete::Completed;
-use super::net::{Net, Packed, Place, Values};
+use super::net::{Net, Outcome, Packed, Place, Values};
 use super::order::ordered;
 use super::write::Layout;
 use crate::error::{Error, Result};
@@ -29,16 +29,22 @@ pub struct Upserts {
 }
 
 impl Upserts {
-    /// The outcomes of `net`, of which some had to be `completed`.
-    pub fn new(layout: &Layout, net: &Net, completed: &Completed, threads: usize) -> Result<Upserts> {
-        let mut places = Vec::with_capacity(net.outcomes.len());
+    /// Some of the outcomes of `net`, of which some had to be `completed`.
+    pub fn new(
+        layout: &Layout,
+        net: &Net,
+        outcomes: &[Outcome],
+        completed: &Completed,
+        threads: usize,
+    ) -> Result<Upserts> {
+        let mut places = Vec::with_capacity(outcomes.len());
         let mut origins = layout.keeps_deleted().then(Vec::new);
-        for outcome in &net.outcomes {
+        for outcome in outcomes {
             let (place, origin) = match outcome.values {
                 Values::Change(change) => {
                     (net.changes.place(change as usize), net.changes.place(outcome.change as usize))
                 }
-                Values::Partial(number) => match completed.places[number as usize] {
+                Values::Partial(number) => match completed.place(number) {
                     Some((batch, row)) => {
                         let place = (net.changes.rows.len() + batch, row);
                         (place, place)

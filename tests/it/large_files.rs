@@ -113,3 +113,27 @@ fn a_change_file_beyond_the_memory_is_merged_in_parts() {
         assert_eq!(found, expected, "{lake}, soft {soft}");
     }
 }
+
+#[test]
+fn rows_that_are_wider_than_the_changes_to_them_are_completed_some_at_a_time() {
+    for table_type in ["copy-on-write", "merge-on-read"] {
+        let goods = Table::new("shop.goods", &[("id", "int(11) NOT NULL"), ("text", "text")]);
+        let mut site = Site::local();
+        site.declare(&[&goods]);
+        site.edit("lakemerge.toml", "[[table]]\n", "[[table]]\ndelete = \"soft\"\n");
+        site.edit("lakemerge.toml", "[lake]\n", &format!("[lake]\ntable_type = \"{table_type}\"\n"));
+        let text = |id: u32| format!("{id:01000}");
+        site.load(&goods, 1, &(0..3000).map(|id| row([&id.to_string(), &text(id)])).collect::<Vec<_>>());
+        site.run();
+        // what the deletes say fits, and the rows that they leave, marked, do not
+        let deletes: Vec<_> = (0..3000).rev().map(|id: u32| delete([&id.to_string(), ""])).collect();
+        site.changes(&goods, &stamp(0), &deletes);
+        site.extra_env = vec![("LAKEMERGE_TEST_CHANGES_MEMORY".into(), "1000000".into())];
+        let report = site.run().table(&goods);
+        assert_eq!((&report["deleted"], &report["commits"]), (&3000.into(), &1.into()), "{report:#}");
+        let sql = "SELECT count(*) AS n, count(DISTINCT id) AS ids, \
+                   sum(CASE WHEN _deleted AND CAST(text AS bigint) = id THEN 1 END) AS kept FROM shop.goods";
+        let found = &site.query(sql)[0];
+        assert_eq!((&found["n"], &found["ids"], &found["kept"]), (&3000.into(), &3000.into(), &3000.into()), "{found}");
+    }
+}
