@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::Utc;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use futures::StreamExt;
 use lakemerge_source::name::TableName;
@@ -18,6 +19,7 @@ use crate::destination::Destination;
 use crate::error::{At, Error, Kind, Result};
 use crate::job::Job;
 use crate::lake::Lake;
+use crate::report::Report;
 use crate::{check, desk, maintain, query, run, status};
 
 /// Brings the changes of a MySQL database into Delta Lake tables and keeps them correct to the row.
@@ -215,11 +217,25 @@ fn end(error: &Error) -> u8 {
 }
 
 async fn command(cli: Cli) -> Result<u8> {
-    let config = Config::read(&cli.config)?;
-    let job = Job::new(&config).at(|| cli.config.display())?;
-    for warning in &job.warnings {
-        tracing::warn!("{warning}");
+    let started = Utc::now();
+    let meant = Config::read(&cli.config).and_then(|config| {
+        let job = Job::new(&config).at(|| cli.config.display())?;
+        Ok((config, job))
+    });
+    if let Ok((_, job)) = &meant {
+        for warning in &job.warnings {
+            tracing::warn!("{warning}");
+        }
     }
+    let (config, job) = match (meant, &cli.command) {
+        (Ok(meant), _) => meant,
+        (Err(error), Command::Run(RunArgs { report: Some(file), .. })) => {
+            let report = Report::new("run", started, 0.0, vec![]).ended_by(&error);
+            write_report(&report, report_to(file)?)?;
+            return Err(error);
+        }
+        (Err(error), _) => return Err(error),
+    };
     match cli.command {
         Command::Run(args) => run_job(job, args).await,
         Command::Plan(args) => show_plan(job, args).await,
@@ -234,11 +250,15 @@ async fn run_job(job: Job, args: RunArgs) -> Result<u8> {
     let options = run::Options { adopt: args.adopt, ..args.selection.into() };
     let report_to = args.report.as_deref().map(report_to).transpose()?;
     let report = run::run(Arc::new(job), options, stopped(Signals::All)).await;
-    if let Some(mut to) = report_to {
-        write_json(&report, &mut to)?;
-        to.finish().at(|| "the report")?;
+    if let Some(to) = report_to {
+        write_report(&report, to)?;
     }
     Ok(report.exit_code)
+}
+
+fn write_report(report: &Report, mut to: Destination) -> Result<()> {
+    write_json(report, &mut to)?;
+    to.finish().at(|| "the report")
 }
 
 fn report_to(file: &Path) -> Result<Destination> {
@@ -324,7 +344,12 @@ async fn look_after(job: &Job, args: MaintainArgs) -> Result<u8> {
     let mut worst = None;
     while let Some((name, done)) = work.next().await {
         match done {
-            Ok(done) => tracing::info!("{name}: {done}"),
+            Ok(Some(done)) => tracing::info!("{name}: {done}"),
+            Ok(None) if asked.is_empty() => tracing::info!("{name}: it is not lakemerge's, so it is left alone"),
+            Ok(None) => {
+                tracing::error!("{name}: this table is not lakemerge's, so it is left alone");
+                worst = worst.max(Some(Kind::Definite));
+            }
             Err(error) => {
                 tracing::error!("{name}: {error}");
                 worst = worst.max(Some(error.kind));

@@ -15,6 +15,8 @@ pub struct Report {
     pub exit_code: u8,
     /// What befell the whole run, such as a signal; null if nothing.
     pub error: Option<String>,
+    /// What the configuration or the settings make likely to be wrong.
+    pub warnings: Vec<String>,
     /// When it began and ended, UTC.
     pub started: String,
     pub ended: String,
@@ -184,6 +186,7 @@ impl Report {
             command,
             exit_code: worst.map_or(0, Kind::exit_code),
             error: None,
+            warnings: vec![],
             started: shown(started),
             ended: shown(Utc::now()),
             seconds,

@@ -30,8 +30,8 @@ pub struct Status {
 #[derive(Debug, Serialize)]
 pub struct TableStatus {
     pub table: String,
-    /// `up to date`, `behind`, `loading`, `no data yet`, `foreign` for a table of another writer, `stopped` if a
-    /// run would stop at what the raw files, the table or its configuration are, or `unreadable`.
+    /// `up to date`, `behind`, `loading`, `no data yet`, `foreign` for a table that another writer made or changed,
+    /// `stopped` if a run would stop at what the raw files, the table or its configuration are, or `unreadable`.
     pub state: &'static str,
     /// Why it is unreadable or stopped.
     pub error: Option<String>,
@@ -151,6 +151,12 @@ async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatu
         (false, true, false) => "behind",
         (false, true, true) => "up to date",
     };
+    if let Some(foreign) = &ours.foreign {
+        status.error = Some(format!(
+            "version {} ({}) of another writer changed rows; run says what can be done",
+            foreign.version, foreign.operation
+        ));
+    }
     let is_named = job.named_tables().any(|named| named == name) && job.selects(name);
     let defined = match is_named && status.state != "foreign" {
         true => run::can_go_on(job, &table, &ours.facts),

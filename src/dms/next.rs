@@ -137,8 +137,15 @@ impl Wishes {
 /// Files that came or changed where no rule says what they mean; the message says which options decide it.
 pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Result<Next> {
     let complete = wishes.load_complete || load_is_complete(listing, wishes);
+    let is_there = reached.is_some();
     let Some(reached) = reached.filter(|_| !wishes.reload) else {
         if listing.loads.is_empty() && listing.changes.is_empty() && listing.undated.is_empty() {
+            if wishes.reload && is_there {
+                return Err(Error::definite(
+                    "there are no raw files to load the table from again; if the source was truncated, on_vanished = \
+                     \"truncate\" empties the table",
+                ));
+            }
             return Ok(Next::Nothing);
         }
         if wishes.reload && !complete {
@@ -242,8 +249,9 @@ fn dated(listing: &Listing, position: Option<Stamp>) -> Result<()> {
     )))
 }
 
-const REMEDIES: &str = "--reload TABLE replaces the table by the load that is there now, --accept-load TABLE keeps the \
-                        table and takes the LOAD files as already merged";
+const REMEDIES: &str = "--reload TABLE replaces the table by the load that is there now (if a file of it was mended by hand, \
+                        with --changes-from and the stamp of the first change file), --accept-load TABLE keeps the table and \
+                        takes the LOAD files as already merged";
 
 /// DMS writes no mark at a load's end; these are the signs of one (T-A11). Changes of other tables are none, nor are those
 /// that an earlier load left behind.
@@ -281,8 +289,8 @@ fn vanished(listing: &Listing, reached: &Reached, wishes: &Wishes) -> Result<Opt
             left.name
         ))),
         _ => Err(Error::definite(format!(
-            "{gone}, which is merged, is gone: if the source was truncated, --reload TABLE rebuilds the table from the files \
-             that are there; {IF_GONE}"
+            "{gone}, which is merged, is gone: if the source was truncated, on_vanished = \"truncate\" empties the table, and \
+             --reload TABLE rebuilds it from the files that are there, if any are; {IF_GONE}"
         ))),
     }
 }

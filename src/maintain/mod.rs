@@ -64,17 +64,20 @@ impl std::fmt::Display for Upkeep {
     }
 }
 
-/// All that can be done for `name`.
+/// All that can be done for `name`; nothing, if it is no table of ours.
 ///
 /// # Errors
-/// A table that is not ours, or that another writer changed: a commit of ours would hide that change.
-pub async fn maintain(engine: &Engine, lake: &Lake, name: &TableName) -> Result<Upkeep> {
+/// A table that another writer changed: a commit of ours would hide that change.
+pub async fn maintain(engine: &Engine, lake: &Lake, name: &TableName) -> Result<Option<Upkeep>> {
     let mut done = Upkeep::default();
-    let Some(table) = lake.open(name).await? else { return Ok(done) };
+    let Some(table) = lake.open(name).await? else { return Ok(None) };
+    if table.ours().await?.is_none() {
+        return Ok(None);
+    }
     let table = compact::compact(engine, table, Thresholds::ALL, None, &mut done).await?;
     checkpoint(&table, &mut done).await?;
     clean_up(&table, &mut done).await?;
-    Ok(done)
+    Ok(Some(done))
 }
 
 /// What is due after a run of so many `commits` to which `table` is owed, within a bound of time. What came of it before an

@@ -28,6 +28,17 @@ const MOVED: &str = "moved ";
 /// A part may take this share of the memory for changes: tables share it, and a part's keys and new rows stand beside it.
 const PARTS: usize = 3;
 
+/// What a change takes beside its values until it is merged: its place and its key's, an entry of the order, an outcome.
+const OVERHEAD: usize = 64;
+/// The same where a row that is deleted stays, marked: what came before it, and where it lies in the table.
+const OVERHEAD_OF_MARKED: usize = 200;
+
+/// What changes take in all.
+fn bytes_of(layout: &Layout, rows: &RecordBatch) -> usize {
+    let overhead = if layout.keeps_deleted() { OVERHEAD_OF_MARKED } else { OVERHEAD };
+    rows.get_array_memory_size() + rows.num_rows() * overhead
+}
+
 /// The changes of a batch.
 pub enum Held {
     /// All of them, and the memory that they take.
@@ -44,11 +55,15 @@ pub struct Part {
 }
 
 /// Holds as many of `changes` as there is memory for.
-pub async fn hold(engine: &Engine, mut changes: BoxStream<'static, Result<ChangeRows>>) -> Result<Held> {
+pub async fn hold(
+    engine: &Engine,
+    layout: &Layout,
+    mut changes: BoxStream<'static, Result<ChangeRows>>,
+) -> Result<Held> {
     let reserved = engine.reserve_changes();
     let mut held = vec![];
     while let Some(rows) = changes.try_next().await? {
-        let fits = reserved.try_grow(rows.columns.get_array_memory_size()).is_ok();
+        let fits = reserved.try_grow(bytes_of(layout, &rows.columns)).is_ok();
         held.push(rows);
         if !fits {
             return Ok(Held::First(held, changes));
@@ -174,7 +189,7 @@ impl Parts {
         if keys.len() > 1 || !goes_on {
             let settled = std::mem::take(&mut self.last).into_iter().chain([rows.slice(0, of_last)]);
             for rows in settled.filter(|rows| rows.num_rows() > 0) {
-                self.held_bytes += rows.get_array_memory_size();
+                self.held_bytes += bytes_of(&self.layout, &rows);
                 self.held.push(rows);
             }
         }

@@ -124,7 +124,7 @@ pub async fn merge(
     same_key: SameKey,
 ) -> Result<Merged> {
     let step = Step { engine, table, layout, same_key };
-    match memory::hold(engine, changes).await? {
+    match memory::hold(engine, layout, changes).await? {
         Held::All(changes, _reserved) => {
             let net = net_of(engine, layout, changes, 0).await?;
             if step.new_rows_are_known(&net) {
@@ -161,7 +161,7 @@ pub async fn foresee(
     changes: BoxStream<'static, Result<ChangeRows>>,
     same_key: SameKey,
 ) -> Result<Foreseen> {
-    let (mut parts, _reserved) = match memory::hold(engine, changes).await? {
+    let (mut parts, _reserved) = match memory::hold(engine, layout, changes).await? {
         Held::All(changes, reserved) => {
             let all = memory::Part { changes, outdated: 0 };
             (futures::stream::once(async { Ok(all) }).boxed(), Some(reserved))

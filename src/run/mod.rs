@@ -74,6 +74,7 @@ pub async fn run(job: Arc<Job>, options: Options, stopped: impl Future<Output = 
     };
     reports.sort_by(|a, b| a.table.cmp(&b.table));
     let report = Report::new("run", started, start.elapsed().as_secs_f64(), reports);
+    let report = Report { warnings: job.warnings.clone(), ..report };
     match ended {
         Ok(()) => report,
         Err(error) => {

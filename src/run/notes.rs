@@ -10,7 +10,8 @@ use super::definition;
 use super::table::{Opened, TableRun};
 use crate::dms::listing::{Listing, RawFile};
 use crate::dms::{content, next};
-use crate::error::{At, Result};
+use crate::error::{At, Error, Result};
+use crate::job::SchemaFrom;
 use crate::lake::commit::{Commit, Outcome};
 use crate::lake::create;
 use crate::lake::position::{Facts, LoadedFile, Position};
@@ -74,6 +75,12 @@ impl TableRun<'_> {
     /// Takes a table that somebody else wrote as one of ours, with the LOAD files as merged and all changes to come:
     /// replayed to their end they give the right rows whatever part of them the table holds.
     pub(super) async fn adopt(&mut self, table: Table) -> Result<Option<Opened>> {
+        if matches!(self.meant.schema, SchemaFrom::Infer) {
+            return Err(Error::usage(
+                "--adopt needs the table's CREATE TABLE statement, since no load is read that its types could be inferred \
+                 from; configure it as schema",
+            ));
+        }
         let meant = self.meant.definition(&self.name, None)?;
         let mut facts = Facts {
             source: "dms".into(),

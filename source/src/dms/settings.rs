@@ -260,10 +260,14 @@ struct NoSup {
     value: Option<String>,
 }
 
-/// The settings in whatever DMS answered; `None` if it is about another kind of endpoint, or about several.
+/// The settings in whatever DMS answered; `None` if it is about another kind of endpoint, or about several of S3.
 fn unwrapped(answer: &Value) -> Option<&Value> {
     let endpoint = match answer.get("Endpoints") {
-        Some(several) => several.as_array().filter(|endpoints| endpoints.len() == 1)?.first(),
+        // of all endpoints the only one that is S3
+        Some(several) => {
+            let mut with_s3 = several.as_array()?.iter().filter(|endpoint| endpoint.get("S3Settings").is_some());
+            Some(with_s3.next().filter(|_| with_s3.next().is_none())?)
+        }
         None => answer.get("Endpoint"),
     };
     match endpoint {
