@@ -117,8 +117,11 @@ pub struct Facts {
     /// The columns that were added since: records that are older than that may still come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<String>,
-    /// How many fields records had then beside the source's columns. With others, the width of a record does not tell any
-    /// more which columns it lacks.
+    /// How many fields records have beside the source's columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<usize>,
+    /// How many they had when columns were added, if that was no more and no less than before: else the width of a record does
+    /// not tell which columns it lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others_when_added: Option<usize>,
     pub load: Vec<LoadedFile>,

@@ -106,6 +106,7 @@ pub async fn add(engine: &Engine, lake: &Lake, name: &TableName, bad: &[BadRecor
                     key_is_primary: true,
                     schema: TableSchema { columns: vec![], primary_key: vec![] },
                     added: vec![],
+                    others: None,
                     others_when_added: None,
                     load: vec![],
                 };

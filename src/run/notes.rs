@@ -88,6 +88,7 @@ impl TableRun<'_> {
             key_is_primary: meant.key_is_primary,
             schema: meant.schema,
             added: vec![],
+            others: Some(meant.shape.others()),
             others_when_added: None,
             load: vec![],
         };

@@ -93,6 +93,7 @@ impl TableRun<'_> {
             key_is_primary: definition.key_is_primary,
             schema: definition.schema.clone(),
             added: vec![],
+            others: Some(definition.shape.others()),
             others_when_added: None,
             load: loaded.read.files,
         };

@@ -299,7 +299,7 @@ impl<'a> TableRun<'a> {
         let mut definition = self.meant.definition(&self.name, Some(&opened.ours.facts.schema))?;
         definition.key_is_primary = opened.ours.facts.key_is_primary;
         let Facts { added, others_when_added, .. } = &opened.ours.facts;
-        if !added.is_empty() && others_when_added.is_none_or(|others| others == definition.shape.others()) {
+        if !added.is_empty() && *others_when_added == Some(definition.shape.others()) {
             definition.shape = Arc::new(Shape::clone(&definition.shape).with_added(added));
         }
         let layout = self.layout(&definition)?;

@@ -298,6 +298,12 @@ impl Shape {
         self.fields.len() - self.source_fields
     }
 
+    /// The same without the before images of the columns `names`.
+    pub fn others_without(&self, names: &[String]) -> usize {
+        let is_of = |field: &&RecordField| matches!(field.meaning, Meaning::Before(column) if names.contains(&self.schema.columns[column].name));
+        self.others() - self.fields[self.source_fields..].iter().filter(is_of).count()
+    }
+
     /// Whether records hold the values that a column had before an update.
     pub(crate) fn has_before_image(&self, column: usize) -> bool {
         self.fields.iter().any(|field| field.meaning == Meaning::Before(column))
