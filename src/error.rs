@@ -226,17 +226,23 @@ const REFUSALS: [&str; 14] = [
     "AuthorizationHeaderMalformed",
     "without LOCATION",
     "InvalidToken",
-    "KMS.",
+    "<Code>KMS.",
     "invalid peer certificate",
     "UnknownIssuer",
     "invalid list response",
 ];
 
 /// What the chain of credentials says where another try may help: a service that did not answer.
-const HICCUPS: [&str; 4] = ["timed out", "an error occurred while loading", "dispatch failure", "service error"];
-
-/// What it says where none will.
-const NO_HICCUPS: [&str; 4] = ["AccessDenied", "InvalidIdentityToken", "expired", "ExpiredToken"];
+const HICCUPS: [&str; 8] = [
+    "timed out",
+    "dispatch failure",
+    "response error",
+    "Throttling",
+    "TooManyRequests",
+    "ServiceUnavailable",
+    "InternalFailure",
+    "IDPCommunicationError",
+];
 
 fn sort_store(error: &object_store::Error) -> Error {
     match error {
@@ -253,8 +259,7 @@ fn sort_store(error: &object_store::Error) -> Error {
         }
         object_store::Error::NotSupported { source } if chain(source.as_ref()).contains("credential") => {
             let text = chain(source.as_ref());
-            let says = |texts: &[&str]| texts.iter().any(|said| text.contains(said));
-            if says(&HICCUPS) && !says(&NO_HICCUPS) {
+            if HICCUPS.iter().any(|hiccup| text.contains(hiccup)) {
                 return Error::transient(format!("the AWS credentials could not be loaded: {text}"));
             }
             Error::definite(format!("there are no AWS credentials: {text}")).so(
