@@ -140,10 +140,11 @@ async fn replace(
     written.iter_mut().for_each(|add| add.data_change = false);
     let (files_compacted, files_written) = (replaced.len() as u64, written.len() as u64);
     let purged: u64 = replaced.iter().map(|&file| marked_rows(&table.files[file])).sum();
-    // deltalake's own compaction, when it loses against this one, looks only at removals that change rows, and would add its
-    // files beside these
-    let removed = replaced.iter().map(|&file| Action::Remove(table.files[file].remove_action(true)));
-    let actions = removed.chain(written.into_iter().map(Action::Add)).collect();
+    let removed = replaced.iter().map(|&file| Action::Remove(table.files[file].remove_action(false)));
+    // deltalake's own compaction, when it loses against this one, does not look at what was removed, and would add its files
+    // beside these; it gives way to whoever writes the metadata, be they the same
+    let metadata = Action::Metadata(table.snapshot.metadata().clone());
+    let actions = removed.chain(written.into_iter().map(Action::Add)).chain([metadata]).collect();
     let facts = json!({ "step": "compact", "files": files_compacted, "rows_purged": purged });
     let outcome = Commit { actions, position: ours.position, facts }.onto(table).await?;
     if let Outcome::Committed(version) = outcome {
