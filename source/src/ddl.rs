@@ -79,13 +79,17 @@ pub fn create_tables(input: impl Read) -> Result<Vec<CreateTable>, DdlError> {
     let mut statements = Statements::new(without_mark(input)?);
     let mut current = None;
     let mut tables: Vec<CreateTable> = Vec::new();
+    let mut dropped = Vec::new();
     while let Some(statement) = statements.next()? {
         match meaning(&statement) {
             Meaning::Use(schema) => current = Some(schema),
             Meaning::Create(mut created, only_if_new) => {
                 created.schema = created.schema.or_else(|| current.clone());
                 let is_known = |known: &CreateTable| (&known.schema, &known.table) == (&created.schema, &created.table);
-                if !(only_if_new && tables.iter().any(is_known)) {
+                let name = (created.schema.clone(), created.table.clone());
+                let is_there = tables.iter().any(is_known) && !dropped.contains(&name);
+                if !(only_if_new && is_there) {
+                    dropped.retain(|known| *known != name);
                     tables.retain(|known| !is_known(known));
                     tables.push(created);
                 }
@@ -95,11 +99,9 @@ pub fn create_tables(input: impl Read) -> Result<Vec<CreateTable>, DdlError> {
                 let altered = tables.iter_mut().filter(|known| (&known.schema, &known.table) == (&schema, &table));
                 altered.for_each(|known| known.definition = altered_by(&change, known.definition.clone()));
             }
+            // kept all the same: migrations have what undoes them in the same file
             Meaning::Drop(names) => {
-                for (schema, table) in names {
-                    let schema = schema.or_else(|| current.clone());
-                    tables.retain(|known| (&known.schema, &known.table) != (&schema, &table));
-                }
+                dropped.extend(names.into_iter().map(|(schema, table)| (schema.or_else(|| current.clone()), table)));
             }
             Meaning::Other => {}
         }
@@ -123,7 +125,10 @@ fn altered_by(change: &Change, definition: Result<TableSchema, String>) -> Resul
         Change::Columns => return Err(ALTERED.to_owned()),
         Change::Key(key) => {
             definition.primary_key = key.clone();
-            table::resolve_key(&mut definition.columns, &mut definition.primary_key)?;
+            // a column that is not there is an invisible one, which DMS leaves out
+            if table::resolve_key(&mut definition.columns, &mut definition.primary_key).is_err() {
+                definition.primary_key.clear();
+            }
         }
     }
     Ok(definition)

@@ -130,6 +130,8 @@ fn what_follows_a_definition_and_changes_its_columns_is_not_passed_over() {
     }
     check("CREATE TABLE a (x int); CREATE TABLE IF NOT EXISTS a (y int);", &["a(x INT) []"]);
     check("CREATE TABLE a (x int); DROP TABLE IF EXISTS b, a; CREATE TABLE IF NOT EXISTS a (y int);", &["a(y INT) []"]);
+    check("CREATE TABLE a (x int); DROP TABLE a;", &["a(x INT) []"]);
+    check("CREATE TABLE a (i int INVISIBLE, x int); ALTER TABLE a ADD PRIMARY KEY (i);", &["a(x INT) []"]);
     check("\u{feff}CREATE TABLE a (x int);", &["a(x INT) []"]);
     check("CREATE TABLE a (x int); CREATE TABLE a (y int);", &["a(y INT) []"]);
 }
