@@ -32,7 +32,8 @@ pub async fn settle(statement: &mut Statement, catalog: &Catalog) -> Result<(), 
             tables.insert((schema, table), names);
         }
     }
-    let mut settling = Settling { columns: Columns { tables, ctes: vec![] }, open: vec![], settled: vec![] };
+    let mut settling =
+        Settling { columns: Columns { tables, ctes: vec![] }, open: vec![], aliases: vec![], settled: vec![] };
     match identifiers::visit(statement, &mut settling) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
@@ -170,6 +171,8 @@ struct Settling {
     columns: Columns,
     /// The names that the SELECTs around the one at hand have of their own, outermost first; `None` where not all are known.
     open: Vec<Option<Vec<String>>>,
+    /// The aliases that what is at hand may name, in the same order.
+    aliases: Vec<Vec<String>>,
     /// What their WHERE says, in the same order, taken out once it is settled.
     settled: Vec<Option<Expr>>,
 }
@@ -234,21 +237,22 @@ impl VisitorMut for Settling {
             self.check_joins(from)?;
         }
         self.open.push(self.columns.of_from(select));
-        // a WHERE does not know the aliases, which the rest prefers to columns around the SELECT
+        self.aliases.push(vec![]);
+        // a WHERE does not know the aliases
         select.selection.visit(self)?;
         self.settled.push(select.selection.take());
-        let aliases = select.projection.iter().filter_map(|item| match item {
-            SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
-            _ => None,
-        });
-        if let Some(Some(own)) = self.open.last_mut() {
-            own.extend(aliases);
+        if let Some(aliases) = self.aliases.last_mut() {
+            aliases.extend(select.projection.iter().filter_map(|item| match item {
+                SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
+                _ => None,
+            }));
         }
         ControlFlow::Continue(())
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Self::Break> {
         select.selection = self.settled.pop().flatten();
+        self.aliases.pop();
         self.open.pop();
         ControlFlow::Continue(())
     }
@@ -262,6 +266,7 @@ impl VisitorMut for Settling {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
         if let (Expr::Identifier(ident), [_, .., Some(own)]) = (expr, &self.open[..])
+            && !self.aliases.last().is_some_and(|aliases| aliases.contains(&ident.value))
             && let Meant::One(name) = identifiers::meant(&ident.value, own, |name| name)
         {
             ident.value.clone_from(name);
