@@ -4,11 +4,12 @@ pub mod parquet;
 
 use std::collections::HashMap;
 use std::path::Path as LocalPath;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use deltalake::logstore::store_for;
-use object_store::aws::resolve_bucket_region;
+use object_store::aws::{AmazonS3ConfigKey, resolve_bucket_region};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore};
@@ -148,6 +149,14 @@ fn endpoint() -> Option<String> {
     set("AWS_ENDPOINT_URL_S3").or_else(|| set("AWS_ENDPOINT_URL"))
 }
 
+/// True if any variable that the S3 client reads names an endpoint.
+fn has_endpoint() -> bool {
+    let is_endpoint = |name: &str| {
+        AmazonS3ConfigKey::from_str(&name.to_lowercase()).is_ok_and(|key| key == AmazonS3ConfigKey::Endpoint)
+    };
+    endpoint().is_some() || std::env::vars_os().any(|(name, _)| name.to_str().is_some_and(is_endpoint))
+}
+
 /// The region of a bucket of Amazon's, which it tells to whoever asks.
 fn region_of(bucket: &str) -> Option<String> {
     let runtime = Handle::try_current().ok().filter(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread)?;
@@ -178,7 +187,7 @@ fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
         options.insert("AWS_ENDPOINT_URL".into(), endpoint);
     }
     if set("AWS_REGION").is_none() {
-        let region = set("AWS_DEFAULT_REGION").or_else(|| options.is_empty().then(|| region_of(bucket)).flatten());
+        let region = set("AWS_DEFAULT_REGION").or_else(|| (!has_endpoint()).then(|| region_of(bucket)).flatten());
         options.insert("AWS_REGION".into(), region.unwrap_or_else(|| "us-east-1".into()));
     }
     let url = Url::parse(&format!("s3://{bucket}")).map_err(|e| Error::usage(format!("bucket {bucket}: {e}")))?;
