@@ -26,7 +26,7 @@ const OPERATION: &str = "operation ";
 const MOVED: &str = "moved ";
 
 /// A part may take this share of the memory for changes: tables share it, and a part's keys and new rows stand beside it.
-const PARTS: usize = 3;
+const PARTS: usize = 2;
 
 /// What a change takes beside its values until it is merged: its place and its key's, an entry of the order, an outcome.
 const OVERHEAD: usize = 64;
