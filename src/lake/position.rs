@@ -117,13 +117,10 @@ pub struct Facts {
     /// The columns that were added since: records that are older than that may still come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<String>,
-    /// How many fields records have beside the source's columns.
+    /// How many fields records have beside the source's columns, by the rules of the load. By other rules the width of a record
+    /// does not tell which of the columns that were added it lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others: Option<usize>,
-    /// How many they had when columns were added, if that was no more and no less than before: else the width of a record does
-    /// not tell which columns it lacks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub others_when_added: Option<usize>,
     pub load: Vec<LoadedFile>,
 }
 

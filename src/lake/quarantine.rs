@@ -107,7 +107,6 @@ pub async fn add(engine: &Engine, lake: &Lake, name: &TableName, bad: &[BadRecor
                     schema: TableSchema { columns: vec![], primary_key: vec![] },
                     added: vec![],
                     others: None,
-                    others_when_added: None,
                     load: vec![],
                 };
                 let metadata = create::metadata(&layout.schema, &layout.partition_by, &facts)?;

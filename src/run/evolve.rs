@@ -118,14 +118,8 @@ impl TableRun<'_> {
         let layout = self.layout(&definition)?;
         let old = &opened.ours.facts;
         let added = old.added.iter().chain(&evolution.added).cloned().collect();
-        let others = definition.shape.others();
-        let are_the_same = old.others.is_none_or(|before| before == definition.shape.others_without(&evolution.added));
-        let others_when_added = match evolution.added.is_empty() {
-            true => old.others_when_added,
-            false => Some(others).filter(|_| are_the_same),
-        };
-        let others = Some(others);
-        let facts = Facts { schema: definition.schema.clone(), added, others, others_when_added, ..old.clone() };
+        let others = old.others.map(|others| others + definition.shape.before_images_of(&evolution.added));
+        let facts = Facts { schema: definition.schema.clone(), added, others, ..old.clone() };
         let mut actions = create::replaced(table, &layout.schema, &layout.partition_by, &facts)?;
         let mut counts = Counts::default();
         if !evolution.retyped.is_empty() {

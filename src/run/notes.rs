@@ -89,7 +89,6 @@ impl TableRun<'_> {
             schema: meant.schema,
             added: vec![],
             others: Some(meant.shape.others()),
-            others_when_added: None,
             load: vec![],
         };
         definition::check(&table, &facts, &self.meant, super::found_by(self.job))?;

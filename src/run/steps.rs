@@ -94,7 +94,6 @@ impl TableRun<'_> {
             schema: definition.schema.clone(),
             added: vec![],
             others: Some(definition.shape.others()),
-            others_when_added: None,
             load: loaded.read.files,
         };
         let generation = old.as_ref().map_or(0, |old| old.ours.position.generation + 1);

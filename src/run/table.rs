@@ -298,8 +298,8 @@ impl<'a> TableRun<'a> {
     pub(super) fn defined(&self, opened: &Opened) -> Result<(Definition, Layout)> {
         let mut definition = self.meant.definition(&self.name, Some(&opened.ours.facts.schema))?;
         definition.key_is_primary = opened.ours.facts.key_is_primary;
-        let Facts { added, others_when_added, .. } = &opened.ours.facts;
-        if !added.is_empty() && *others_when_added == Some(definition.shape.others()) {
+        let Facts { added, others, .. } = &opened.ours.facts;
+        if !added.is_empty() && others.is_none_or(|others| others == definition.shape.others()) {
             definition.shape = Arc::new(Shape::clone(&definition.shape).with_added(added));
         }
         let layout = self.layout(&definition)?;

@@ -211,12 +211,22 @@ fn a_record_from_before_a_rule_is_not_taken_for_one_from_before_a_column() {
             "object-locator": {"schema-name": "%", "table-name": "%", "column-name": "%"},
             "before-image-def": {"column-prefix": "BI_", "column-suffix": "", "column-filter": "pk-only"}}]}"#;
         site.write("mappings.json", rules);
-        site.edit("lakemerge.toml", "[source]\n", "[source]\ntable_mappings = \"mappings.json\"\n");
+        let with_rules = |table: &Table| {
+            site.declare(&[table]);
+            site.edit("lakemerge.toml", "[source]\n", "[source]\ntable_mappings = \"mappings.json\"\n");
+        };
+        with_rules(&new);
         // the file is of before
         site.changes(&new, &stamp(1), &[update(["1", "a", "7"])]);
         site.command(&["run"]).exits(1).says(&["record 1", "fields"]);
         let size = if together { NULL } else { "5" };
         assert_read(&site, &new, &[row(["1", "a", size]), row(["7", "g", NULL])]);
+        // nor after further columns
+        for more in [&["tint"][..], &["tint", "tone"]] {
+            let columns: Vec<_> = more.iter().map(|name| (*name, "int(11) DEFAULT NULL")).collect();
+            with_rules(&goods(&[&[ID, NAME, ("size", "int(11) DEFAULT NULL")], &columns[..]].concat()));
+            site.command(&["run"]).exits(1).says(&["record 1", "fields"]);
+        }
     }
 }
 

@@ -298,10 +298,13 @@ impl Shape {
         self.fields.len() - self.source_fields
     }
 
-    /// The same without the before images of the columns `names`.
-    pub fn others_without(&self, names: &[String]) -> usize {
-        let is_of = |field: &&RecordField| matches!(field.meaning, Meaning::Before(column) if names.contains(&self.schema.columns[column].name));
-        self.others() - self.fields[self.source_fields..].iter().filter(is_of).count()
+    /// How many of them are before images of the columns `names`.
+    pub fn before_images_of(&self, names: &[String]) -> usize {
+        let is_of = |field: &&RecordField| match field.meaning {
+            Meaning::Before(column) => names.contains(&self.schema.columns[column].name),
+            _ => false,
+        };
+        self.fields[self.source_fields..].iter().filter(is_of).count()
     }
 
     /// Whether records hold the values that a column had before an update.
