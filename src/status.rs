@@ -33,7 +33,7 @@ pub struct TableStatus {
     /// `up to date`, `behind`, `loading`, `no data yet`, `foreign` for a table that another writer made or changed,
     /// `stopped` if a run would stop at what the raw files, the table or its configuration are, or `unreadable`.
     pub state: &'static str,
-    /// Why it is unreadable or stopped.
+    /// Why it is unreadable or stopped, or that another writer changed it.
     pub error: Option<String>,
     /// Of what kind the error is, where it is unreadable.
     #[serde(skip)]

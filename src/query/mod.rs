@@ -181,14 +181,7 @@ async fn answer(
     let context = &few_values_at_a_time(context, &plan)?;
     match begun(context, plan.clone()).await {
         Err(error) if is_out_of_memory(&error) && joins(context, &plan)? => {
-            // the tasks of a plan end a bit later than it does, and give back then what they held
-            let pool = &context.runtime_env().memory_pool;
-            for _ in 0..100 {
-                if pool.reserved() == 0 {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            wait_for_memory(context).await;
             Ok(begun(&sorting_joins(context), plan).await?)
         }
         rows => Ok(rows?),
@@ -233,6 +226,17 @@ async fn begun(context: &SessionContext, plan: LogicalPlan) -> Result<SendableRe
     let schema = rows.schema();
     let first = rows.try_next().await?.map(Ok);
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(first).chain(rows))))
+}
+
+/// Waits until what a plan held is given back, by its tasks, which end a bit later than it does.
+async fn wait_for_memory(context: &SessionContext) {
+    let pool = &context.runtime_env().memory_pool;
+    for _ in 0..100 {
+        if pool.reserved() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 fn is_out_of_memory(error: &DataFusionError) -> bool {

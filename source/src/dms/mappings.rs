@@ -313,10 +313,13 @@ mod tests {
         let index = r#"{"rule-type": "transformation", "rule-id": "2", "rule-action": "define-primary-key",
             "rule-target": "table", "object-locator": {"schema-name": "s", "table-name": "t"},
             "primary-key-def": {"name": "i", "origin": "unique-index", "columns": ["a", "b"]}}"#;
-        let alone = mappings(&[selection("1", "include", "s", "t")]).unwrap();
-        let with = mappings(&[selection("1", "include", "s", "t"), validation.into(), index.into()]).unwrap();
-        let of = |mappings: &Mappings| format!("{:?}", mappings.rules(&TableName::new("s", "t")));
-        assert_eq!(of(&with).contains("DefineKey"), of(&alone).contains("DefineKey"));
+        let key = |rule: &str| {
+            let mappings =
+                mappings(&[selection("1", "include", "s", "t"), validation.into(), rule.to_owned()]).unwrap();
+            mappings.rules(&TableName::new("s", "t")).defined_key()
+        };
+        assert_eq!(key(index), None);
+        assert_eq!(key(&index.replace("unique-index", "primary-key")), Some(vec!["a".to_owned(), "b".to_owned()]));
     }
 
     fn refused(rule: &str, expected: &str) {
