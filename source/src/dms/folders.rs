@@ -24,8 +24,8 @@ const DELIMITERS: [&str; 4] = ["SLASH", "UNDERSCORE", "DASH", "NONE"];
 
 impl Folders {
     /// Takes a member in if it is about folders, and says whether it is.
-    pub(crate) fn take(&mut self, member: &Member<'_>) -> Result<bool, SettingsError> {
-        match member.name.to_ascii_lowercase().as_str() {
+    pub(crate) fn take(&mut self, member: &Member) -> Result<bool, SettingsError> {
+        match member.plain.as_str() {
             "datepartitionenabled" => self.date_partitions = member.boolean()?,
             "datepartitionsequence" => member.one_of(&SEQUENCES)?,
             "datepartitiondelimiter" => member.one_of(&DELIMITERS)?,

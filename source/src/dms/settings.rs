@@ -2,7 +2,13 @@
 //!
 //! A setting that changes the files is either carried out or refused by its name: to ignore one would give wrong rows.
 
-use serde_json::{Map, Value};
+mod given;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+pub(crate) use given::Member;
 
 use super::folders::Folders;
 use super::names::DataFormat;
@@ -44,6 +50,10 @@ pub struct S3Settings {
     pub folders: Folders,
     /// What a person should know: members that DMS does not have, and changes that it leaves out.
     pub warnings: Vec<String>,
+    /// Those of them about members that DMS does not have.
+    pub unknown: Vec<String>,
+    /// All members, by their names in lower case.
+    pub given: BTreeMap<String, Value>,
 }
 
 /// Which changes DMS writes.
@@ -124,29 +134,38 @@ impl Default for S3Settings {
             max_file_size: 1_048_576,
             folders: Folders::default(),
             warnings: Vec::new(),
+            unknown: Vec::new(),
+            given: BTreeMap::new(),
         }
     }
 }
 
 impl S3Settings {
     /// Reads the endpoint's `S3Settings`, alone or in any of the wrappings `{"S3Settings": ...}`,
-    /// `{"Endpoint": {"S3Settings": ...}}` and `{"Endpoints": [{"S3Settings": ...}]}` with a single endpoint.
-    /// Booleans and numbers may be strings, as the console writes them.
+    /// `{"Endpoint": {"S3Settings": ...}}` and `{"Endpoints": [{"S3Settings": ...}]}` with a single endpoint of S3, or as the
+    /// resource of a CloudFormation template. Booleans and numbers may be strings, as the console writes them. The endpoint's
+    /// extra connection attributes say what its S3Settings leave open.
     ///
     /// # Errors
     /// If the text is no such JSON, a value is not allowed, or a member that changes the files is not carried out.
     pub fn parse(json: &str) -> Result<Self, SettingsError> {
-        let value: Value = serde_json::from_str(json)?;
-        let object = unwrapped(&value).and_then(Value::as_object).ok_or(SettingsError::Shape)?;
-        Self::of(object)
+        let value: Value = serde_json::from_str(json.trim_start_matches('\u{feff}'))?;
+        Self::of(given::members(&value).ok_or(SettingsError::Shape)?)
     }
 
-    fn of(object: &Map<String, Value>) -> Result<Self, SettingsError> {
+    fn of(members: Vec<Member>) -> Result<Self, SettingsError> {
         let mut settings = Self::default();
         let mut no_sup = NoSup::default();
-        for (name, value) in object.iter().filter(|(_, value)| !value.is_null()) {
-            settings.take(&Member { name, value }, &mut no_sup)?;
+        for member in &members {
+            if !settings.take(member, &mut no_sup)? {
+                settings.unknown.push(member.not_known()?);
+            }
         }
+        if !members.is_empty() && settings.unknown.len() == members.len() {
+            return Err(SettingsError::Shape);
+        }
+        settings.warnings.extend(settings.unknown.iter().cloned());
+        settings.given = members.into_iter().map(|member| (member.plain, member.value)).collect();
         // without a text for it, DMS writes such a value as NULL
         settings.csv_no_sup_value = no_sup.value.filter(|_| no_sup.used);
         settings.check()?;
@@ -208,12 +227,12 @@ impl S3Settings {
         SettingsError::Value { member: "CsvDelimiter".to_owned(), value, reason: reason.to_owned() }
     }
 
-    /// Takes one member in. Names are compared without case: as connection attributes they are in camel case.
-    fn take(&mut self, member: &Member<'_>, no_sup: &mut NoSup) -> Result<(), SettingsError> {
+    /// Takes one member in, if it is known.
+    fn take(&mut self, member: &Member, no_sup: &mut NoSup) -> Result<bool, SettingsError> {
         if self.folders.take(member)? {
-            return Ok(());
+            return Ok(true);
         }
-        match member.name.to_ascii_lowercase().as_str() {
+        match member.plain.as_str() {
             "includeopforfullload" => self.include_op_for_full_load = member.boolean()?,
             "csvdelimiter" => self.csv_delimiter = member.one_byte()?,
             "csvrowdelimiter" if member.unescaped()? == "\r\n" => self.csv_row_delimiter = RowDelimiter::CrLf,
@@ -232,16 +251,18 @@ impl S3Settings {
             "maxfilesize" => self.max_file_size = member.number()?,
             other => match changes_files(other) {
                 Some((default, way_out)) => member.refuse_unless(default, way_out)?,
-                None if leaves_files(other) => {}
-                None => self
-                    .warnings
-                    .push(format!("S3 setting {} = {} is not known and was ignored", member.name, member.value)),
+                None => return Ok(given::LEAVE_FILES.contains(&other)),
             },
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn write_only(&mut self, changes: WrittenChanges, member: &Member<'_>) -> Result<(), SettingsError> {
+    /// Whether the settings say so, instead of leaving it to DMS's default.
+    pub fn says(&self, name: &str) -> bool {
+        self.given.contains_key(&name.to_ascii_lowercase())
+    }
+
+    fn write_only(&mut self, changes: WrittenChanges, member: &Member) -> Result<(), SettingsError> {
         if !member.boolean()? {
             return Ok(());
         }
@@ -258,22 +279,6 @@ impl S3Settings {
 struct NoSup {
     used: bool,
     value: Option<String>,
-}
-
-/// The settings in whatever DMS answered; `None` if it is about another kind of endpoint, or about several of S3.
-fn unwrapped(answer: &Value) -> Option<&Value> {
-    let endpoint = match answer.get("Endpoints") {
-        // of all endpoints the only one that is S3
-        Some(several) => {
-            let mut with_s3 = several.as_array()?.iter().filter(|endpoint| endpoint.get("S3Settings").is_some());
-            Some(with_s3.next().filter(|_| with_s3.next().is_none())?)
-        }
-        None => answer.get("Endpoint"),
-    };
-    match endpoint {
-        Some(endpoint) => endpoint.get("S3Settings"),
-        None => Some(answer.get("S3Settings").unwrap_or(answer)),
-    }
 }
 
 impl RowDelimiter {
@@ -300,115 +305,6 @@ fn changes_files(lower_name: &str) -> Option<(Harmless, &'static str)> {
         }
         _ => return None,
     })
-}
-
-/// The members that decide where, when and how files are written but not what is in them; a Parquet file tells itself
-/// how it is encoded, and the unit of its times.
-fn leaves_files(lower_name: &str) -> bool {
-    matches!(
-        lower_name,
-        "serviceaccessrolearn"
-            | "bucketname"
-            | "bucketfolder"
-            | "expectedbucketowner"
-            | "encryptionmode"
-            | "serversideencryptionkmskeyid"
-            | "cannedaclforobjects"
-            | "cdcmaxbatchinterval"
-            | "cdcminfilesize"
-            | "encodingtype"
-            | "dictpagesizelimit"
-            | "datapagesize"
-            | "rowgrouplength"
-            | "parquetversion"
-            | "enablestatistics"
-            | "parquettimestampinmillisecond"
-            | "gluecatalogdatabasename"
-            | "gluecatalogrolearn"
-            | "gluecataloggeneration"
-            | "usetaskstarttimeforfullloadtimestamp"
-    )
-}
-
-/// One member of the JSON object.
-pub(crate) struct Member<'a> {
-    pub name: &'a str,
-    value: &'a Value,
-}
-
-impl Member<'_> {
-    pub fn wrong(&self, reason: &str) -> SettingsError {
-        let (member, value) = (self.name.to_owned(), self.value.to_string());
-        SettingsError::Value { member, value, reason: reason.to_owned() }
-    }
-
-    pub fn boolean(&self) -> Result<bool, SettingsError> {
-        match self.value {
-            Value::Bool(value) => Ok(*value),
-            Value::String(text) if text.eq_ignore_ascii_case("true") => Ok(true),
-            Value::String(text) if text.eq_ignore_ascii_case("false") => Ok(false),
-            _ => Err(self.wrong("it must be true or false")),
-        }
-    }
-
-    fn number(&self) -> Result<u64, SettingsError> {
-        let number = self.value.as_u64().or_else(|| self.value.as_str()?.parse().ok());
-        number.ok_or_else(|| self.wrong("it must be a whole number"))
-    }
-
-    fn text(&self) -> Result<&str, SettingsError> {
-        self.value.as_str().ok_or_else(|| self.wrong("it must be a string"))
-    }
-
-    pub fn text_unless_empty(&self) -> Result<Option<String>, SettingsError> {
-        Ok(Some(self.text()?).filter(|text| !text.is_empty()).map(str::to_owned))
-    }
-
-    pub fn one_of(&self, words: &[&str]) -> Result<(), SettingsError> {
-        let text = self.text()?;
-        match words.iter().any(|word| word.eq_ignore_ascii_case(text)) {
-            true => Ok(()),
-            false => Err(self.wrong(&format!("it must be one of {}", words.join(", ")))),
-        }
-    }
-
-    /// The text with `\n`, `\r` and `\t` understood where they were written as two characters.
-    fn unescaped(&self) -> Result<String, SettingsError> {
-        Ok(self.text()?.replace("\\n", "\n").replace("\\r", "\r").replace("\\t", "\t"))
-    }
-
-    fn one_byte(&self) -> Result<u8, SettingsError> {
-        match *self.unescaped()?.as_bytes() {
-            [byte] => Ok(byte),
-            [] => Err(self.wrong("it must not be empty")),
-            _ => Err(self.wrong("a delimiter of more than one byte is not carried out; use a single ASCII character")),
-        }
-    }
-
-    fn format(&self) -> Result<DataFormat, SettingsError> {
-        match self.text()?.to_ascii_lowercase().as_str() {
-            "csv" => Ok(DataFormat::Csv),
-            "parquet" => Ok(DataFormat::Parquet),
-            _ => Err(self.wrong("it must be csv or parquet")),
-        }
-    }
-
-    fn compression(&self) -> Result<CompressionType, SettingsError> {
-        match self.text()?.to_ascii_uppercase().as_str() {
-            "NONE" => Ok(CompressionType::None),
-            "GZIP" => Ok(CompressionType::Gzip),
-            _ => Err(self.wrong("it must be NONE or GZIP")),
-        }
-    }
-
-    fn refuse_unless(&self, harmless: Harmless, way_out: &'static str) -> Result<(), SettingsError> {
-        let leaves = match harmless {
-            Harmless::Empty => self.text()?.is_empty(),
-            Harmless::Zero => self.number()? == 0,
-        };
-        let (member, value) = (self.name.to_owned(), self.value.to_string());
-        if leaves { Ok(()) } else { Err(SettingsError::NotYet { member, value, way_out }) }
-    }
 }
 
 #[cfg(test)]

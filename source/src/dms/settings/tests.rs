@@ -33,6 +33,7 @@ fn what_dms_prints_is_read_in_any_wrapping() {
         timestamp_column_name: Some("ts".into()),
         compression_type: CompressionType::Gzip,
         max_file_size: 2048,
+        given: parsed(plain).given,
         ..S3Settings::default()
     };
     assert_eq!(parsed(plain), expected);
@@ -64,7 +65,8 @@ fn parquet_files_name_their_columns_and_tell_how_they_are_encoded() {
         r#"{"DataFormat": "Parquet", "ParquetVersion": "PARQUET_2_0", "EncodingType": "plain", "DictPageSizeLimit": 1024,
         "RowGroupLength": 10024, "DataPageSize": 1024, "EnableStatistics": false, "ParquetTimestampInMillisecond": true}"#,
     );
-    assert_eq!(parquet, S3Settings { data_format: DataFormat::Parquet, ..S3Settings::default() });
+    let given = parquet.given.clone();
+    assert_eq!(parquet, S3Settings { data_format: DataFormat::Parquet, given, ..S3Settings::default() });
     assert!(parquet.names_columns() && !parsed("{}").names_columns());
     let transactions = r#"{"DataFormat": "parquet", "PreserveTransactions": true, "CdcPath": "all"}"#;
     assert!(!parsed(transactions).names_columns());
@@ -105,7 +107,42 @@ fn a_wrong_value_is_named() {
 
 #[test]
 fn a_member_that_is_not_known_is_a_warning() {
-    assert_eq!(parsed(r#"{"CsvQuote": "'"}"#).warnings, ["S3 setting CsvQuote = \"'\" is not known and was ignored"]);
+    let settings = parsed(r#"{"CsvQuote": "'", "Rfc4180": true}"#);
+    assert_eq!(settings.warnings, ["S3 setting CsvQuote = \"'\" is not known and was ignored"]);
+    assert_eq!(settings.unknown, settings.warnings);
+    refused(r#"{"CsvQuote": "'"}"#, "not the JSON object");
+}
+
+#[test]
+fn a_misspelled_member_is_refused() {
+    refused(
+        r#"{"CsvNulValue": "NULL", "Rfc4180": true}"#,
+        "CsvNulValue = \"NULL\": there is no such setting; is csvnullvalue meant?",
+    );
+    for known in given::TAKEN.iter().chain(&given::LEAVE_FILES) {
+        let settings = S3Settings::parse(&format!("{{\"{known}\": \"\", \"Rfc4180\": true}}"));
+        assert!(settings.is_ok_and(|settings| settings.unknown.is_empty()) || given::TAKEN.contains(known), "{known}");
+    }
+}
+
+#[test]
+fn other_spellings_and_wrappings_say_the_same() {
+    let same = [
+        r#"{"CsvNullValue": "NULL", "AddColumnName": "y"}"#,
+        r#"{"csv_null_value": "NULL", "add_column_name": true}"#,
+        r#"{"s3Settings": {"csvNullValue": "NULL", "addColumnName": true}}"#,
+        r#"{"Type": "AWS::DMS::Endpoint", "Properties": {"S3Settings": {"CsvNullValue": "NULL", "AddColumnName": true}}}"#,
+        r#"{"Endpoint": {"EndpointType": "TARGET", "ExtraConnectionAttributes": "csvNullValue=NULL;addColumnName=true;",
+            "S3Settings": {"csvDelimiter": ","}}}"#,
+        r#"{"Endpoints": [{"EndpointType": "SOURCE", "S3Settings": {}}, {"ExtraConnectionAttributes": "csvNullValue=x",
+            "S3Settings": {"csvNullValue": "NULL", "AddColumnName": true}}]}"#,
+    ];
+    for json in same {
+        let settings = parsed(json);
+        assert_eq!((settings.csv_null_value.as_deref(), settings.add_column_name), (Some("NULL"), true), "{json}");
+        assert!(settings.says("CsvNullValue") && !settings.says("CsvRowDelimiter"), "{json}");
+    }
+    refused(r#"{"Endpoint": {"EndpointType": "SOURCE", "S3Settings": {}}}"#, "not the JSON object");
 }
 
 proptest! {
