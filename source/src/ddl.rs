@@ -13,7 +13,7 @@ use std::io::{Cursor, Read};
 use crate::name::TableName;
 use crate::schema::TableSchema;
 use statements::{Statement, Statements};
-use table::{Change, Meaning};
+use table::{Change, Meaning, Qualified};
 
 /// One `CREATE TABLE` statement of a dump.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,7 +97,21 @@ pub fn create_tables(input: impl Read) -> Result<Vec<CreateTable>, DdlError> {
             Meaning::Alter(schema, table, change) => {
                 let schema = schema.or_else(|| current.clone());
                 let altered = tables.iter_mut().filter(|known| (&known.schema, &known.table) == (&schema, &table));
-                altered.for_each(|known| known.definition = altered_by(&change, known.definition.clone()));
+                altered.for_each(|known| known.alter(&change));
+            }
+            Meaning::Rename(pairs) => {
+                let name = |(schema, table): Qualified| (schema.or_else(|| current.clone()), table);
+                for (from, to) in pairs.into_iter().map(|(from, to)| (name(from), name(to))) {
+                    let is =
+                        |known: &CreateTable, name: &Qualified| (&known.schema, &known.table) == (&name.0, &name.1);
+                    if tables.iter().any(|known| is(known, &from)) {
+                        tables.retain(|known| !is(known, &to));
+                        dropped.retain(|known| *known != to);
+                    }
+                    for known in tables.iter_mut().filter(|known| is(known, &from)) {
+                        (known.schema, known.table) = to.clone();
+                    }
+                }
             }
             // kept all the same: migrations have what undoes them in the same file
             Meaning::Drop(names) => {
@@ -117,21 +131,6 @@ fn without_mark<R: Read>(mut input: R) -> std::io::Result<impl Read> {
         beginning.clear();
     }
     Ok(Cursor::new(beginning).chain(input))
-}
-
-fn altered_by(change: &Change, definition: Result<TableSchema, String>) -> Result<TableSchema, String> {
-    let mut definition = definition?;
-    match change {
-        Change::Columns => return Err(ALTERED.to_owned()),
-        Change::Key(key) => {
-            definition.primary_key = key.clone();
-            // a column that is not there is an invisible one, which DMS leaves out
-            if table::resolve_key(&mut definition.columns, &mut definition.primary_key).is_err() {
-                definition.primary_key.clear();
-            }
-        }
-    }
-    Ok(definition)
 }
 
 const ALTERED: &str =
@@ -169,6 +168,24 @@ pub fn find_statement<'a>(tables: &'a [CreateTable], name: &TableName) -> Result
 }
 
 impl CreateTable {
+    fn alter(&mut self, change: &Change) {
+        let Ok(definition) = &mut self.definition else { return };
+        match change {
+            Change::Columns => self.definition = Err(ALTERED.to_owned()),
+            Change::Keys { primary, cascades } => {
+                self.cascades.extend(
+                    cascades.iter().filter(|table| !self.cascades.contains(table)).cloned().collect::<Vec<_>>(),
+                );
+                let Some(primary) = primary else { return };
+                definition.primary_key.clone_from(primary);
+                // a column that is not there is an invisible one, which DMS leaves out
+                if table::resolve_key(&mut definition.columns, &mut definition.primary_key).is_err() {
+                    definition.primary_key.clear();
+                }
+            }
+        }
+    }
+
     /// The columns and the key of the table, which is looked for as `name`.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Splits a dump into statements while it streams by, and keeps only those that begin with `CREATE`, `ALTER` or `USE`.
+//! Splits a dump into statements while it streams by, and keeps only those that may say what tables there are.
 //!
 //! Comments are dropped and the contents of executable ones (`/*!40101 ... */`) stay, as the server sees them.
 
@@ -28,7 +28,7 @@ impl<R: Read> Statements<R> {
         Self { bytes: Bytes::new(input), delimiter: b";".to_vec(), executable: false }
     }
 
-    /// The next statement that begins with `CREATE`, `ALTER` or `USE`.
+    /// The next statement that begins with `CREATE`, `ALTER`, `RENAME`, `DROP` or `USE`.
     pub fn next(&mut self) -> io::Result<Option<Statement>> {
         let mut text = Text::default();
         loop {
@@ -207,7 +207,7 @@ impl Text {
         let is = |word: &str| self.bytes.eq_ignore_ascii_case(word.as_bytes());
         match () {
             () if is("create") && self.placeholder => Kind::Skipped,
-            () if is("create") || is("alter") || is("drop") || is("use") => Kind::Kept,
+            () if is("create") || is("alter") || is("rename") || is("drop") || is("use") => Kind::Kept,
             () if is("delimiter") => Kind::Delimiter,
             () => Kind::Skipped,
         }

@@ -13,15 +13,24 @@ pub(super) enum Meaning {
     /// Another definition for a table, with its schema if that is told.
     Alter(Option<String>, String, Change),
     /// These tables are no more.
-    Drop(Vec<(Option<String>, String)>),
+    Drop(Vec<Qualified>),
+    /// Tables with their new names.
+    Rename(Vec<(Qualified, Qualified)>),
     Other,
 }
+
+/// A table with its schema, if that is told.
+pub(super) type Qualified = (Option<String>, String);
 
 /// What an `ALTER TABLE` does that matters here.
 pub(super) enum Change {
     Columns,
-    /// This is the primary key now; none, if it is empty.
-    Key(Vec<String>),
+    Keys {
+        /// The primary key from now on, which may be none.
+        primary: Option<Vec<String>>,
+        /// The tables that foreign keys were added to which [cascade](CreateTable::cascades).
+        cascades: Vec<String>,
+    },
 }
 
 /// What `text`, one statement without comments, means.
@@ -37,13 +46,21 @@ pub(super) fn read(text: &str) -> Meaning {
     }
     if take_words(&mut rest, &["ALTER", "TABLE"]) {
         let Some((schema, table)) = qualified(&mut rest) else { return Meaning::Other };
+        if let Some(to) = split(rest).find_map(renamed_by) {
+            return Meaning::Rename(vec![((schema, table), to)]);
+        }
         if split(rest).any(changes_columns) {
             return Meaning::Alter(schema, table, Change::Columns);
         }
-        return match split(rest).filter_map(key_of).last() {
-            Some(key) => Meaning::Alter(schema, table, Change::Key(key)),
-            None => Meaning::Other,
+        let (key, cascades) = (split(rest).filter_map(key_of).last(), split(rest).flat_map(cascades_of).collect());
+        return Meaning::Alter(schema, table, Change::Keys { primary: key, cascades });
+    }
+    if take_words(&mut rest, &["RENAME", "TABLE"]) {
+        let renamed = |mut pair: &[Token]| {
+            let from = qualified(&mut pair)?;
+            take_words(&mut pair, &["TO"]).then(|| qualified(&mut pair)).flatten().map(|to| (from, to))
         };
+        return Meaning::Rename(split(rest).filter_map(renamed).collect());
     }
     if take_words(&mut rest, &["DROP", "TABLE"]) {
         take_words(&mut rest, &["IF", "EXISTS"]);
@@ -88,6 +105,16 @@ fn changes_columns(mut part: &[Token]) -> bool {
     is_about && !OTHERS.iter().any(|word| is_word(part.first(), word))
 }
 
+/// The name that a part of an `ALTER TABLE` gives the table.
+fn renamed_by(mut part: &[Token]) -> Option<Qualified> {
+    let parts_of_it = ["COLUMN", "INDEX", "KEY"];
+    if !take_words(&mut part, &["RENAME"]) || parts_of_it.iter().any(|word| is_word(part.first(), word)) {
+        return None;
+    }
+    let _ = take_words(&mut part, &["TO"]) || take_words(&mut part, &["AS"]);
+    qualified(&mut part)
+}
+
 /// The primary key that a part of an `ALTER TABLE` gives the table; an empty one, if it takes the key away.
 fn key_of(mut part: &[Token]) -> Option<Vec<String>> {
     if take_words(&mut part, &["DROP", "PRIMARY", "KEY"]) {
@@ -96,6 +123,13 @@ fn key_of(mut part: &[Token]) -> Option<Vec<String>> {
     let mut reader = Reader::default();
     let is_key = take_words(&mut part, &["ADD"]) && reader.item(part).is_ok();
     (is_key && reader.columns.is_empty() && !reader.primary_key.is_empty()).then_some(reader.primary_key)
+}
+
+/// The tables that a part of an `ALTER TABLE` lets change rows of this one.
+fn cascades_of(mut part: &[Token]) -> Vec<String> {
+    let mut reader = Reader::default();
+    let is_clause = take_words(&mut part, &["ADD"]) && reader.item(part).is_ok();
+    if is_clause { reader.cascades } else { vec![] }
 }
 
 /// Spells the columns of a primary key as the table does; none of them may be NULL.
@@ -110,7 +144,7 @@ pub(super) fn resolve_key(columns: &mut [Column], key: &mut [String]) -> Result<
 }
 
 /// Moves `rest` past `CREATE TABLE name` and gives the name.
-fn create_table(rest: &mut &[Token]) -> Option<(Option<String>, String)> {
+fn create_table(rest: &mut &[Token]) -> Option<Qualified> {
     if !take_words(rest, &["CREATE"]) {
         return None;
     }
@@ -123,7 +157,7 @@ fn create_table(rest: &mut &[Token]) -> Option<(Option<String>, String)> {
 }
 
 /// Moves `rest` past a name and gives it.
-fn qualified(rest: &mut &[Token]) -> Option<(Option<String>, String)> {
+fn qualified(rest: &mut &[Token]) -> Option<Qualified> {
     let first = name_at(rest)?.to_owned();
     *rest = &rest[1..];
     if rest.first() != Some(&Token::Period) {

@@ -82,6 +82,9 @@ fn foreign_keys_that_change_rows_are_named() {
     let tables = create_tables(dump.as_bytes()).unwrap();
     assert_eq!(tell(&tables[0]), "t(a INT, b INT, c INT, d INT) []");
     assert_eq!(tables[0].cascades, ["p", "shop.q"]);
+    let behind = "CREATE TABLE t (a int); ALTER TABLE t ADD KEY (a), ADD CONSTRAINT x FOREIGN KEY (a) REFERENCES p (id)
+        ON DELETE CASCADE;";
+    assert_eq!(create_tables(behind.as_bytes()).unwrap()[0].cascades, ["p"]);
 }
 
 #[test]
@@ -131,6 +134,16 @@ fn what_follows_a_definition_and_changes_its_columns_is_not_passed_over() {
     check("CREATE TABLE a (x int); CREATE TABLE IF NOT EXISTS a (y int);", &["a(x INT) []"]);
     check("CREATE TABLE a (x int); DROP TABLE IF EXISTS b, a; CREATE TABLE IF NOT EXISTS a (y int);", &["a(y INT) []"]);
     check("CREATE TABLE a (x int); DROP TABLE a;", &["a(x INT) []"]);
+}
+
+#[test]
+fn a_table_that_takes_the_place_of_another_has_its_name() {
+    let swapped = "CREATE TABLE a (x int); CREATE TABLE n (y int); ";
+    check(&format!("{swapped} RENAME TABLE a TO old, n TO a;"), &["old(x INT) []", "a(y INT) []"]);
+    check(&format!("{swapped} DROP TABLE a; ALTER TABLE n RENAME TO a;"), &["a(y INT) []"]);
+    check(&format!("{swapped} DROP TABLE a; ALTER TABLE n RENAME a, ADD KEY (y);"), &["a(y INT) []"]);
+    check("CREATE TABLE a (x int); RENAME TABLE other TO a;", &["a(x INT) []"]);
+    check("CREATE TABLE a (x int); ALTER TABLE a RENAME INDEX i TO a;", &["a(x INT) []"]);
     check("CREATE TABLE a (i int INVISIBLE, x int); ALTER TABLE a ADD PRIMARY KEY (i);", &["a(x INT) []"]);
     check("\u{feff}CREATE TABLE a (x int);", &["a(x INT) []"]);
     check("CREATE TABLE a (x int); CREATE TABLE a (y int);", &["a(y INT) []"]);
