@@ -15,4 +15,5 @@ pub(crate) mod layout;
 pub(crate) mod values;
 mod former;
 pub mod records;
+pub mod signs;
 pub mod typed;

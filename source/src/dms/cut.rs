@@ -191,6 +191,9 @@ impl<R: Read> Cutter<R> {
             Some(error) => Err(Stop::Io(error)),
             None if self.start == self.end => Ok(()),
             None if in_quotes => Err(Stop::Cut("the file ends inside quotes")),
+            None if self.row != RowDelimiter::Byte(b'\n') => {
+                Err(Stop::Cut("the file ends without its last row delimiter; is CsvRowDelimiter another one?"))
+            }
             None => Err(Stop::Cut("the file ends without its last row delimiter")),
         }
     }
@@ -423,7 +426,7 @@ mod tests {
         assert_eq!(cut("1,a\r\n2,b\nc\r,\r\n\r\n"), ["1|a", "2|b\nc\r|", ""]);
         assert_eq!(cut("\"a\r\nb\"\r\n"), ["qa\r\nb"]);
         assert_eq!(cut("\"a\"\rb\r\n"), ["after quote 0"]);
-        assert_eq!(cut("a\n"), ["the file ends without its last row delimiter"]);
+        assert_eq!(cut("a\n"), ["the file ends without its last row delimiter; is CsvRowDelimiter another one?"]);
         check("1,a\r\n", &["1|a\r"]);
     }
 

@@ -191,7 +191,13 @@ impl Places {
             return Ok(places);
         }
         let of_table: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
-        let remedy = if is_new { REMEDY } else { "" };
+        let remedy = match names.first() {
+            Some(first) if is_new && first == OP => {
+                "; if the endpoint sets IncludeOpForFullLoad, s3_settings must say so"
+            }
+            _ if is_new => REMEDY,
+            _ => "",
+        };
         let (wrong, names) = (wrong.join(", "), names.join(", "));
         Err(format!("{wrong}; the file has {names}; the table has {}{remedy}", of_table.join(", ")))
     }
@@ -235,7 +241,8 @@ const UNKNOWN: &str = " is no column of the table";
 
 /// What to do about a field that is not known.
 pub(crate) const REMEDY: &str = "; if the source has a new column, add it to the table's CREATE TABLE in the configured \
-                                 schema; if the task adds one, table_mappings must say so";
+                                 schema (with schema = \"infer\" --reload finds it); if the task adds one, \
+                                 table_mappings must say so, and if TimestampColumnName does, s3_settings";
 /// What to do about records of before a column was added, where no table tells that they are.
 pub(crate) const REMEDY_FOR_FEWER: &str = "; if the column was added since then, merge the files of before with the \
                                            CREATE TABLE of then (run --until the last stamp of before) and go on \

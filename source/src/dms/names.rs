@@ -42,7 +42,8 @@ pub enum Misplaced {
     /// Folders below a table are for dates or for the segments of its load.
     #[error(
         "a change file lies in a folder whose name is no date of any form that DatePartitionSequence and \
-         DatePartitionDelimiter have; move it to where it was written"
+         DatePartitionDelimiter have; is source.url the folder above <schema>/<table>/? If so, move the file to where it was \
+         written"
     )]
     ChangesAtNoDate,
 }

@@ -1,6 +1,7 @@
 //! The records of one file of a table, as typed rows with their operations.
 
 mod error;
+mod options;
 mod piece;
 mod rows;
 
@@ -24,9 +25,9 @@ use super::shape::Shape;
 use super::transactions::TableFilter;
 use super::values::{ColumnValues, Field, Refusal, shown};
 use crate::name::TableName;
-use crate::schema::{Column, DatetimeAs, SqlType, arrow_schema};
+use crate::schema::{DatetimeAs, SqlType, arrow_schema};
 
-/// A batch ends once it has this many bytes of its file: values of one column must fit 31 bits.
+/// A batch ends at the latest once it has this many bytes of its file: values of one column must fit 31 bits.
 const BATCH_BYTES: usize = 64 << 20;
 
 /// No batch has more rows, since a short field may stand for a longer value.
@@ -66,6 +67,8 @@ pub struct RecordReader<R: Read> {
     /// Where bad records go, if they do not end the reading.
     bad: Option<Vec<BadRecord>>,
     is_piece: bool,
+    /// Bytes of the file after which a batch ends.
+    step: usize,
     failed: bool,
 }
 
@@ -105,6 +108,7 @@ impl<R: Read> RecordReader<R> {
             zero_keys: 0,
             bad: None,
             is_piece: false,
+            step: BATCH_BYTES,
             failed: false,
             places,
             layout,
@@ -112,43 +116,9 @@ impl<R: Read> RecordReader<R> {
         }
     }
 
-    /// Reads the column that TimestampColumnName adds too.
-    pub fn with_commit_times(mut self) -> Self {
-        self.commit_times = self.places.timestamp.map(|_| {
-            let column = Column { name: String::new(), sql_type: SqlType::Timestamp(6), nullable: true };
-            ColumnValues::new(&column, DatetimeAs::Timestamp)
-        });
-        self
-    }
-
-    /// Takes no record of more bytes than these.
-    pub fn with_longest(self, bytes: usize) -> Self {
-        Self { cutter: self.cutter.with_longest(bytes), ..self }
-    }
-
-    /// Says which columns make the key: no record goes without a value of theirs, and before images of theirs tell the
-    /// updates that gave a row another key.
-    pub fn with_key(mut self, key: &[usize], datetime: DatetimeAs) -> Self {
-        self.former = Former::new(key, &self.shape, datetime);
-        self
-    }
-
-    /// Reads a file of all tables' changes, and of these the records of `table`.
-    pub fn of_all_tables(mut self, table: &TableName) -> Self {
-        self.filter = Some(TableFilter::new(table.clone()));
-        self.layout = self.layout.with_operation();
-        self.places = self.layout.all_places(&self.shape);
-        self
-    }
-
     /// The tables whose records were passed over so far.
     pub fn other_tables(&self) -> impl Iterator<Item = &TableName> {
         self.filter.iter().flat_map(TableFilter::others)
-    }
-
-    /// Sets records that are no rows apart instead of ending with the first of them.
-    pub fn setting_bad_apart(self) -> Self {
-        Self { bad: Some(Vec::new()), ..self }
     }
 
     /// The records that were set apart since this was asked last.
@@ -183,7 +153,7 @@ impl<R: Read> RecordReader<R> {
         loop {
             let (mut operations, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
             let mut bad = Vec::new();
-            while operations.len() < max_rows && bytes < BATCH_BYTES {
+            while operations.len() < max_rows && bytes < self.step {
                 let Some(length) = self.cut(self.records + 1)? else { break };
                 self.records += 1;
                 if self.filter.is_some() {
@@ -346,7 +316,9 @@ impl<R: Read> RecordReader<R> {
         let mut fields = columns.filter_map(|(column, field)| Some((column, self.fields.spans[(*field)?])));
         // a table of one column may hold the word
         self.places.width > 1
-            && fields.all(|(column, span)| self.cutter.text(span, &mut self.scratch.0) == column.name.as_bytes())
+            && fields.all(|(column, span)| {
+                self.cutter.text(span, &mut self.scratch.0).eq_ignore_ascii_case(column.name.as_bytes())
+            })
     }
 
     /// The error for a key with a zero date.
@@ -460,7 +432,9 @@ impl<R: Read> RecordReader<R> {
     fn wrong_count(&self) -> RecordError {
         let all = if self.header == Header::Read { None } else { Some(self.layout.all_places(&self.shape)) };
         let places = all.as_ref().unwrap_or(&self.places);
-        RecordError::of_width(self.records, self.fields.count, self.kind, places)
+        let mut scratch = vec![];
+        let first = self.fields.spans.first().map_or(&[][..], |span| self.cutter.text(*span, &mut scratch));
+        RecordError::of_width(self.records, self.fields.count, first, self.kind, places)
     }
 
     fn batch(&mut self, operations: Vec<Operation>, first_record: u64) -> Result<Rows, RecordError> {

@@ -28,6 +28,8 @@ pub struct Shape {
     padded: Vec<usize>,
     /// The columns whose values the source computes.
     generated: Vec<usize>,
+    /// The columns that the task adds to tell of the change and not of the row.
+    of_change: Vec<usize>,
     /// The columns that older records lack.
     added: Vec<usize>,
     /// True if types are a guess that values may prove wrong.
@@ -99,6 +101,7 @@ impl Shape {
             source_names: names,
             padded: Vec::new(),
             generated: Vec::new(),
+            of_change: Vec::new(),
             added: Vec::new(),
             guessed: false,
             schema,
@@ -169,7 +172,10 @@ impl Shape {
         for added in rules.added() {
             let wanted = described.wanted.iter().any(|name| name.eq_ignore_ascii_case(&added.name));
             let column = (added.meaning == Added::Value || wanted).then_some(self.schema.columns.len());
-            if column.is_some() {
+            if let Some(column) = column {
+                if added.meaning != Added::Value {
+                    self.of_change.push(column);
+                }
                 // the configured schema may have it already, and its type is then the more exact one
                 let known = described.schema.columns.iter().find(|known| known.name.eq_ignore_ascii_case(&added.name));
                 let sql_type = known.map_or_else(|| added.sql_type.clone(), |known| known.sql_type.clone());
@@ -266,6 +272,11 @@ impl Shape {
         self.schema.position_of(name).or_else(of_source)
     }
 
+    /// The columns that the task adds to tell of the change and not of the row.
+    pub fn of_change(&self) -> &[usize] {
+        &self.of_change
+    }
+
     /// What takes the values of a column.
     pub(crate) fn values(&self, column: usize, datetime: DatetimeAs) -> ColumnValues {
         let values = ColumnValues::new(&self.schema.columns[column], datetime);
@@ -288,8 +299,12 @@ impl Shape {
     /// as in the rows that are there, also if the source fills in a default.
     pub fn with_added(mut self, names: &[String]) -> Self {
         self.added = names.iter().filter_map(|name| position_of(&self.schema.columns, name)).collect();
-        let is_old = |column: &&Column| !names.contains(&column.name);
-        self.known_widths = self.source_columns().iter().filter(is_old).count()..=self.source_columns().len();
+        let columns = self.source_columns();
+        let is_added = |column: &&Column| names.contains(&column.name);
+        let at_the_end = columns.iter().rev().take_while(is_added).count();
+        // of columns that stand before others nothing tells which ones a shorter record lacks
+        let may_lack = if columns.iter().filter(is_added).count() == at_the_end { at_the_end } else { 0 };
+        self.known_widths = columns.len() - may_lack..=columns.len();
         self
     }
 

@@ -23,6 +23,13 @@ pub enum RecordError {
         /// What is wrong.
         reason: String,
     },
+    /// A record has fields that the table does not know: those of all records to come may be among them.
+    Wide {
+        /// The record's number, from 1.
+        record: u64,
+        /// What is wrong.
+        reason: String,
+    },
     /// The file is not whole: it was cut, or it is still being written. Every file of DMS ends with a row delimiter.
     Cut {
         /// The number of the record that is not whole, from 1; 0 is the header.
@@ -66,12 +73,26 @@ impl fmt::Display for RecordError {
                 }
             }
             Self::Cut { record: 0, reason } => write!(f, "header: {reason}"),
-            Self::Cut { record, reason } => write!(f, "record {record}: {reason}"),
+            Self::Cut { record, reason } | Self::Wide { record, reason } => write!(f, "record {record}: {reason}"),
             Self::Io(error) => write!(f, "the file cannot be read: {error}"),
             Self::Header(reason) => write!(f, "header: {reason}"),
             Self::Columns(reason) => f.write_str(reason),
         }
     }
+}
+
+/// What a value may be in truth.
+fn hint(text: &[u8]) -> &'static str {
+    match text {
+        b"NULL" | b"null" | b"\\N" => "; if it stands for NULL, CsvNullValue in s3_settings must say so",
+        text if text.ends_with(b"\r") => "; if records end with a carriage return too, CsvRowDelimiter must say so",
+        _ => "",
+    }
+}
+
+/// As DMS writes it, `2024-08-09 19:27:17.787000`.
+fn is_time_of_commit(text: &[u8]) -> bool {
+    text.len() >= 19 && text.is_ascii() && text[4] == b'-' && text[10] == b' ' && text[13] == b':'
 }
 
 impl std::error::Error for RecordError {
@@ -100,27 +121,32 @@ impl RecordError {
         refusal: Refusal,
         text: &[u8],
     ) -> Self {
-        let value = (refusal != Refusal::Missing).then(|| shown(text));
-        Self::Bad { record, column, value, reason: values.reason(refusal) }
+        let (reason, is_missing) = (values.reason(refusal), refusal == Refusal::Missing);
+        let (value, hint) = if is_missing { (None, "") } else { (Some(shown(text)), hint(text)) };
+        Self::Bad { record, column, value, reason: format!("{reason}{hint}") }
     }
 
-    /// Of a record of `count` fields that does not have those that `places` tells of.
-    pub(super) fn of_width(record: u64, count: usize, kind: FileKind, places: &Places) -> Self {
+    /// Of a record of `count` fields, the `first` of them given, that does not have those that `places` tells of.
+    pub(super) fn of_width(record: u64, count: usize, first: &[u8], kind: FileKind, places: &Places) -> Self {
         let expected = places.width;
         // the commonest of mistakes in a job's first run
         let hint = match (kind, places.has_operation) {
             (FileKind::Load, true) if count + 1 == expected => {
                 "; does the endpoint set IncludeOpForFullLoad? Without it a LOAD file has no Op"
             }
-            (FileKind::Load, false) if count == expected + 1 => {
+            (FileKind::Load, false) if count == expected + 1 && first == b"I" => {
                 "; if the endpoint sets IncludeOpForFullLoad, a LOAD file begins with an Op, and s3_settings must say so"
+            }
+            _ if count == expected + 1 && is_time_of_commit(first) => {
+                "; if the endpoint sets TimestampColumnName, records begin with a time, and s3_settings must say so"
             }
             _ if count > expected => layout::REMEDY,
             _ if count > 1 => layout::REMEDY_FOR_FEWER,
-            _ => "",
+            _ => "; is CsvDelimiter another one?",
         };
         if count > expected {
-            return Self::bad(record, format!("it has {count} fields and {expected} are expected{hint}"));
+            let reason = format!("it has {count} fields and {expected} are expected{hint}");
+            return Self::Wide { record, reason };
         }
         let reason = format!("is missing: the record has {count} of {expected} fields{hint}");
         Self::Bad { record, column: places.name(count), value: None, reason }

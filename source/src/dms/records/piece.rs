@@ -71,7 +71,9 @@ impl BadRecord {
 impl RecordError {
     /// The same error behind so many records.
     pub fn behind(mut self, records: u64) -> RecordError {
-        if let RecordError::Bad { record, .. } | RecordError::Cut { record, .. } = &mut self {
+        if let RecordError::Bad { record, .. } | RecordError::Cut { record, .. } | RecordError::Wide { record, .. } =
+            &mut self
+        {
             *record += records;
         }
         self

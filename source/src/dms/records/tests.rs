@@ -107,7 +107,12 @@ fn the_time_of_commit_stands_after_the_operation() {
     let settings = S3Settings { timestamp_column_name: Some("ts".into()), ..S3Settings::default() };
     check_with(&settings, "id INT!", "I,2024-06-12 10:28:17.806650,1\n", &["I 1"]);
     check_load(&settings, "id INT!", "2024-06-12 10:28:17.806650,1\n", &["I 1"]);
-    check_with(&settings, "id INT!", "I\n", &["record 1: column ts is missing: the record has 1 of 3 fields"]);
+    check_with(
+        &settings,
+        "id INT!",
+        "I\n",
+        &["record 1: column ts is missing: the record has 1 of 3 fields; is CsvDelimiter another one?"],
+    );
 }
 
 #[test]
@@ -154,7 +159,11 @@ fn too_few_fields_name_the_first_missing_column_and_too_many_their_number() {
         "I,1\nI,1,2,3\n",
         &["I 1", &format!("record 2: it has 4 fields and 2 are expected{}", layout::REMEDY)],
     );
-    check("id INT!", "I,1\n\n", &["I 1", "record 2: column id is missing: the record has 1 of 2 fields"]);
+    check(
+        "id INT!",
+        "I,1\n\n",
+        &["I 1", "record 2: column id is missing: the record has 1 of 2 fields; is CsvDelimiter another one?"],
+    );
 }
 
 #[test]
@@ -430,4 +439,14 @@ proptest! {
             prop_assert_eq!(rows.columns.column(2).as_primitive::<Decimal128Type>().value(row), i128::from(*big));
         }
     }
+}
+
+#[test]
+fn a_header_that_was_not_told_of_is_refused_in_any_case() {
+    let column = |name: &str| Column { name: name.to_owned(), sql_type: SqlType::Text, nullable: true };
+    let columns = vec![column("a"), column("b")];
+    let shape = Arc::new(Shape::of(crate::schema::TableSchema { columns, primary_key: vec![] }));
+    let (settings, input) = (S3Settings::default(), "A,B\n1,2\n".as_bytes());
+    let mut reader = RecordReader::new(input, &settings, FileKind::Load, shape, DatetimeAs::default());
+    assert!(reader.next(9).unwrap_err().to_string().contains("AddColumnName"));
 }
