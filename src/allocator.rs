@@ -1,9 +1,25 @@
-//! What the C library's allocator keeps of memory that was given back.
+//! What the process takes of the system's memory, beside what is counted: the C library's allocator keeps much of what
+//! was given back, in pieces too small to be used again.
 
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// True where buffers are [returned at once](return_at_once).
 static SCARCE: AtomicBool = AtomicBool::new(false);
+
+/// True while the process takes nearly as much as it may, however much was given back.
+static TIGHT: AtomicBool = AtomicBool::new(false);
+
+/// How often it is looked at.
+const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Above so many sixteenths of the limit what was given back is returned.
+const MUCH: usize = 10;
+/// Above as many it is [tight](is_tight) thereafter.
+const NEARLY_ALL: usize = 12;
+/// What returning left is not tried again before there is more by this part of the limit.
+const WORTHWHILE: usize = 64;
 
 /// Lets all threads allocate from as many arenas as there are cores: glibc would give each of the many threads that wait
 /// for files one of its own, and every arena keeps the most that was ever taken from it. To be called before there are
@@ -27,12 +43,39 @@ pub fn memory_is_scarce() -> bool {
     SCARCE.load(Ordering::Relaxed)
 }
 
-/// As [`return_all`], where memory is scarce: after work that took many small buffers, such as those of the columns of a
-/// row group, of which the allocator keeps as much again.
-pub fn return_if_scarce() {
-    if memory_is_scarce() {
-        return_all();
-    }
+/// True while nearly all of the limit that is [watched](watch) is taken: time to spill.
+pub fn is_tight() -> bool {
+    TIGHT.load(Ordering::Relaxed)
+}
+
+/// Watches from now on that the process takes no more than `limit` bytes: well before, it returns to the system what the
+/// allocator keeps, and where that does not help enough it [says so](is_tight).
+pub fn watch(limit: usize) {
+    static WATCHED: Once = Once::new();
+    WATCHED.call_once(|| {
+        let watch = move || {
+            let mut tried = 0;
+            while let Some(taken) = resident() {
+                if taken > limit / 16 * MUCH && taken > tried + limit / WORTHWHILE {
+                    return_all();
+                    tried = resident().unwrap_or_default();
+                } else if taken < tried {
+                    tried = taken;
+                }
+                TIGHT.store(taken.min(tried) > limit / 16 * NEARLY_ALL, Ordering::Relaxed);
+                std::thread::sleep(INTERVAL);
+            }
+        };
+        // without it more is taken, and nothing is wrong
+        let _ = std::thread::Builder::new().name("memory".into()).spawn(watch);
+    });
+}
+
+/// Bytes of memory that the process takes, of which the system cannot give any to others.
+fn resident() -> Option<usize> {
+    const PAGE: usize = 4096;
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    pages.split(' ').nth(1)?.parse().ok().map(|pages: usize| pages * PAGE)
 }
 
 /// Gives back to the system what the allocator has kept so far, in a few milliseconds.

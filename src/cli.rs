@@ -181,6 +181,10 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// A thread's stack, which a query of thousands of terms needs; what is not used takes no memory.
 const STACK: usize = 64 << 20;
 
+/// Threads that wait for files, dozens for each table that is worked on: those of a local store are among them, and must never
+/// be the ones that find none left.
+const BLOCKING: usize = 8192;
+
 /// Runs a command line and gives its exit code.
 fn run_command(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
@@ -192,7 +196,11 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     log_to_stderr(cli.log_format);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK)
+        .max_blocking_threads(BLOCKING)
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return end(&Error::definite(format!("no runtime: {error}"))),

@@ -21,6 +21,9 @@ use pool::QueryPool;
 /// times as much.
 const RAW: usize = 16;
 
+/// One step of reading a raw file may take this part of the memory limit.
+const STEPS: usize = 64;
+
 /// Pieces of data files that are rewritten may take this part of the pool: sorts of other tables share it.
 const REWRITING: usize = 2;
 
@@ -72,6 +75,7 @@ impl Engine {
         if memory_limit < AMPLE {
             allocator::return_at_once(LARGE);
         }
+        allocator::watch(memory_limit);
         let cores = Arc::new(Semaphore::new(threads.max(1)));
         let turns = Arc::new(Semaphore::new(at_once));
         Ok(Engine::within(&runtime, memory_limit / at_once, cores, turns, threads))
@@ -122,6 +126,12 @@ impl Engine {
     /// Bytes that a raw record may have: what is cut, typed, sorted and written of it stands beside each other.
     pub fn longest_record(&self) -> usize {
         self.memory_limit / 16
+    }
+
+    /// Bytes of a raw file that are cut and typed in one step. A few steps are held at a time, and values that were typed may
+    /// take several times as much.
+    pub fn step(&self) -> usize {
+        self.memory_limit / STEPS
     }
 
     /// Bytes that DataFusion's operators share.
@@ -214,12 +224,6 @@ impl Engine {
 /// The right to work on a table, until it is dropped.
 pub struct Turn {
     _permit: OwnedSemaphorePermit,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        allocator::return_if_scarce();
-    }
 }
 
 /// A share of the memory, until it is dropped.

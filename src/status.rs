@@ -85,6 +85,11 @@ pub async fn status(job: &Job) -> Result<Status> {
 }
 
 impl TableStatus {
+    fn stopped(&mut self, error: &Error) {
+        self.state = "stopped";
+        self.error = Some(error.to_string());
+    }
+
     fn unknown(name: &TableName) -> TableStatus {
         TableStatus {
             table: name.to_string(),
@@ -119,7 +124,15 @@ async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatu
     if status.pending_files > 0 {
         status.state = "behind";
     }
-    let Some(table) = opened else { return Ok(()) };
+    let is_named = job.named_tables().any(|named| named == name) && job.selects(name);
+    let next = next::next(&raw, reached.as_ref(), &wishes).map(drop);
+    let Some(table) = opened else {
+        let defined = if is_named { run::can_begin(job, name) } else { Ok(()) };
+        if let Some(error) = defined.err().or_else(|| next.err()).filter(|_| status.pending_files > 0) {
+            status.stopped(&error);
+        }
+        return Ok(());
+    };
     status.version = Some(table.version());
     status.files = Some(table.files.len() as u64);
     status.rows = table.rows();
@@ -127,6 +140,7 @@ async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatu
     status.bytes = Some(table.bytes());
     let Some(ours) = &ours else {
         status.state = "foreign";
+        status.error = Some(format!("lakemerge has not written this table; run --adopt {name} takes it as it is"));
         return Ok(());
     };
     let Position { changes, load_complete, .. } = ours.position;
@@ -157,17 +171,14 @@ async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatu
             foreign.version, foreign.operation
         ));
     }
-    let is_named = job.named_tables().any(|named| named == name) && job.selects(name);
     let defined = match is_named && status.state != "foreign" {
         true => run::can_go_on(job, &table, &ours.facts),
         false => Ok(()),
     };
-    let next = next::next(&raw, reached.as_ref(), &wishes).map(drop);
     // of files without their time only the records may tell
     let is_sure = |error: &Error| error.kind == Kind::Definite && raw.undated.is_empty();
     if let Some(error) = defined.err().or_else(|| next.err().filter(is_sure)) {
-        status.state = "stopped";
-        status.error = Some(error.to_string());
+        status.stopped(&error);
     }
     Ok(())
 }

@@ -136,6 +136,7 @@ impl Ours {
             key: schema.primary_key.clone(),
             partition_by: vec![],
             source_columns: schema.columns.len(),
+            of_change: Arc::new([]),
             table_type: TableType::MergeOnRead,
             memory: engine.pool(),
             threads: engine.threads(),

@@ -106,7 +106,7 @@ struct Look<'a> {
     config: &'a Config,
     job: &'a Job,
     /// The members of the endpoint's S3Settings as they stand there, by their names in lower case.
-    endpoint: BTreeMap<String, Value>,
+    endpoint: &'a BTreeMap<String, Value>,
     /// The task's table mappings as they stand there; null if they are not given.
     mappings: Value,
     /// The tables of the job.
@@ -186,7 +186,7 @@ pub async fn check(config: &Config, job: Arc<Job>) -> Result<Check> {
     let look = Look {
         config,
         job: &job,
-        endpoint: settings::members(config),
+        endpoint: &job.settings.given,
         mappings: settings::mappings(config),
         tables: tables.collect().await,
         raw,

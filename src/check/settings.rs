@@ -1,6 +1,5 @@
 //! Hazards in the configuration and in the endpoint's S3Settings.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use lakemerge_source::dms::mappings;
@@ -22,15 +21,6 @@ fn text(config: &Config, file: &Option<PathBuf>) -> Option<String> {
 pub fn mappings(config: &Config) -> Value {
     let text = text(config, &config.source.table_mappings);
     text.and_then(|text| mappings::unwrapped(&text).ok()).unwrap_or_default()
-}
-
-/// The members of the endpoint's S3Settings, by their names in lower case.
-pub fn members(config: &Config) -> BTreeMap<String, Value> {
-    let text = text(config, &config.source.s3_settings);
-    let json: Value = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    let endpoint = json.pointer("/Endpoints/0").or(json.get("Endpoint")).unwrap_or(&json);
-    let settings = endpoint.get("S3Settings").unwrap_or(endpoint).as_object().cloned().unwrap_or_default();
-    settings.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect()
 }
 
 pub fn hazards(look: &Look) -> Vec<Finding> {
@@ -70,6 +60,12 @@ fn unknown(look: &Look) -> Vec<Finding> {
                 .mend("save what `aws dms describe-endpoints` prints for the endpoint and name the file"),
         );
     }
+    found.extend(look.job.settings.unknown.iter().map(|unknown| {
+        Finding::new(Severity::Risk, "s3-setting-not-known", "source.s3_settings")
+            .found(unknown)
+            .so("if the endpoint writes its files by it, they are read as something else")
+            .mend("look its name up in DMS's documents, and remove it from the file if it says nothing of what is in files")
+    }));
     if source.table_mappings.is_none() {
         found.push(
             Finding::new(Severity::Note, "table-mappings-unknown", "source.table_mappings")

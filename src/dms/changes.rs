@@ -59,8 +59,14 @@ impl ChangeRows {
     }
 
     /// The same changes with a delete of the old key before each update that changed a key. `key` are the numbers of
-    /// the key's columns, whose former values `old` holds; behind the `source_columns` stand those that are added.
-    pub fn with_key_updates(self, old: &OldKeys, key: &[usize], source_columns: usize) -> Result<ChangeRows> {
+    /// the key's columns, whose former values `old` holds; `tells_of_change` says
+    /// which columns an update has of itself.
+    pub fn with_key_updates(
+        self,
+        old: &OldKeys,
+        key: &[usize],
+        tells_of_change: impl Fn(usize) -> bool,
+    ) -> Result<ChangeRows> {
         let ChangeRows { columns, operations, unchanged, file, first_record, records, .. } = self;
         let (mut places, mut moved, mut next) = (vec![], vec![], old.rows.iter().peekable());
         for row in 0..operations.len() {
@@ -77,7 +83,7 @@ impl ChangeRows {
                 return Ok(Arc::clone(old.keys.column(place)));
             }
             let count = old.rows.len();
-            if column < source_columns {
+            if !tells_of_change(column) {
                 return Ok(new_null_array(values.data_type(), count));
             }
             let name = schema.field(column).name();

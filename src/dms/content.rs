@@ -51,8 +51,10 @@ fn hexadecimal(digest: &[u8]) -> String {
 
 /// A file that is fetched on the runtime while a worker thread reads it.
 pub struct Fetched {
-    chunks: mpsc::Receiver<Result<Bytes>>,
+    /// The last one is `None`: without it the task that fetches has ended too early.
+    chunks: mpsc::Receiver<Option<Result<Bytes>>>,
     chunk: Bytes,
+    ended: bool,
     digest: Option<Arc<Mutex<Sha256>>>,
 }
 
@@ -73,12 +75,14 @@ impl Fetched {
         tokio::runtime::Handle::current().spawn(async move {
             while let Some(stretch) = stretches.next().await {
                 let failed = stretch.is_err();
-                if sender.send(stretch.map_err(Error::from)).await.is_err() || failed {
+                if sender.send(Some(stretch.map_err(Error::from))).await.is_err() || failed {
                     return;
                 }
             }
+            // who takes no more needs no end
+            let _ = sender.send(None).await;
         });
-        Fetched { chunks, chunk: Bytes::new(), digest: None }
+        Fetched { chunks, chunk: Bytes::new(), ended: false, digest: None }
     }
 
     /// The same with the digest of the file, which takes as long as reading it from a fast disk.
@@ -114,10 +118,11 @@ fn stretches(store: Arc<dyn ObjectStore>, file: &RawFile) -> BoxStream<'static, 
 
 impl Read for Fetched {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        while self.chunk.is_empty() {
+        while self.chunk.is_empty() && !self.ended {
             match self.chunks.blocking_recv() {
-                Some(chunk) => self.chunk = chunk.map_err(std::io::Error::other)?,
-                None => return Ok(0),
+                Some(Some(chunk)) => self.chunk = chunk.map_err(std::io::Error::other)?,
+                Some(None) => self.ended = true,
+                None => return Err(std::io::Error::other(Error::transient("the file was not fetched to its end"))),
             }
             if let Some(digest) = &self.digest {
                 digest.lock().update(&self.chunk);

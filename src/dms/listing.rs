@@ -223,8 +223,10 @@ fn gaps(files: &[RawFile]) -> Vec<String> {
 
 /// The tables below `raw` that the job `selects`: every `<schema>/<table>/` folder.
 pub async fn tables(raw: &Location, folders: &Folders, selects: impl Fn(&TableName) -> bool) -> Result<Vec<TableName>> {
-    let schemas = raw.store.list_with_delimiter(Some(&raw.prefix)).await?.common_prefixes;
-    let schemas: Vec<_> = schemas.into_iter().filter(|schema| schema.filename() != Some(LOST_AND_FOUND)).collect();
+    let root = raw.store.list_with_delimiter(Some(&raw.prefix)).await?;
+    root.objects.iter().try_for_each(|object| refuse_changes_of_all(raw, object, folders))?;
+    let schemas = root.common_prefixes.iter().cloned();
+    let schemas: Vec<_> = schemas.filter(|schema| schema.filename() != Some(LOST_AND_FOUND)).collect();
     if schemas.is_empty() {
         let found = raw.store.list(Some(&raw.prefix)).next().await;
         if found.transpose()?.is_none() {
@@ -234,15 +236,26 @@ pub async fn tables(raw: &Location, folders: &Folders, selects: impl Fn(&TableNa
     let listings = futures::stream::iter(schemas.into_iter().map(|schema| async move {
         let listed = raw.store.list_with_delimiter(Some(&schema)).await?;
         listed.objects.iter().try_for_each(|object| refuse_changes_of_all(raw, object, folders))?;
-        Ok::<_, Error>((schema, listed.common_prefixes))
+        Ok::<_, Error>((schema, listed))
     }))
     .buffered(16)
     .try_collect::<Vec<_>>()
     .await?;
     let part = |path: &Path| path.filename().map(str::to_string).unwrap_or_default();
-    let mut names = vec![];
-    for (schema, tables) in listings {
-        names.extend(tables.iter().map(|table| TableName { schema: part(&schema), table: part(table) }));
+    let (mut names, mut misplaced) = (vec![], raw_files(&root.objects));
+    for (schema, listed) in listings {
+        misplaced.extend(raw_files(&listed.objects));
+        let tables = listed.common_prefixes.iter();
+        names.extend(tables.map(|table| TableName { schema: part(&schema), table: part(table) }));
+    }
+    if let Some(file) = misplaced.first() {
+        let file = shown(raw, file);
+        let why =
+            "is a raw file, but lies in no folder of a table: source.url must be the folder above <schema>/<table>/";
+        if names.is_empty() {
+            return Err(Error::usage(format!("{file} {why}")));
+        }
+        tracing::warn!("{file} {why}, so it is left alone");
     }
     // the folder of all tables' changes looks like one of a schema
     let changes = |name: &TableName| {
@@ -252,6 +265,12 @@ pub async fn tables(raw: &Location, folders: &Folders, selects: impl Fn(&TableNa
     names.retain(|name| selects(name) && !changes(name));
     names.sort();
     Ok(names)
+}
+
+/// Those of `objects` that have the name of a file of one table.
+fn raw_files(objects: &[ObjectMeta]) -> Vec<Path> {
+    let is_one = |path: &&Path| path.filename().and_then(|name| FileName::below_table(name).ok()?).is_some();
+    objects.iter().map(|object| &object.location).filter(is_one).cloned().collect()
 }
 
 /// The raw files of `table`, without change files before `from`.
@@ -292,17 +311,24 @@ pub async fn files(raw: &Location, folders: &Folders, table: &TableName, from: O
     listing.finished()
 }
 
-/// Changes of all tables would be passed over where the settings say nothing of their folder.
+/// Changes of all tables would be passed over where the settings say nothing of their folder, or of another one.
 fn refuse_changes_of_all(raw: &Location, object: &ObjectMeta, folders: &Folders) -> Result<()> {
     let is_one = object.location.filename().and_then(FileName::of_all_tables).is_some();
-    if !is_one || folders.cdc_path.is_some() {
+    let shown = shown(raw, &object.location);
+    let told = folders.cdc_path.as_ref();
+    if !is_one || told.is_some_and(|path| shown.starts_with(&format!("{path}/"))) {
         return Ok(());
     }
-    Err(Error::usage(format!(
-        "{} holds changes of all tables, so the endpoint has PreserveTransactions and a CdcPath; give its settings as \
-         source.s3_settings",
-        shown(raw, &object.location)
-    )))
+    Err(Error::usage(match told {
+        Some(path) => format!(
+            "{shown} holds changes of all tables, and CdcPath of the S3 settings is {path}: is that, below source.url, the \
+             folder that the endpoint writes to?"
+        ),
+        None => format!(
+            "{shown} holds changes of all tables, so the endpoint has PreserveTransactions and a CdcPath; give its settings \
+             as source.s3_settings"
+        ),
+    }))
 }
 
 /// The folder at `path` below `raw`, with names as the store has them, which `join` would escape.
@@ -347,10 +373,12 @@ fn twice(files: &[RawFile]) -> Result<()> {
         FileName::Changes(_) => a.kind == b.kind,
     };
     match files.windows(2).find(|pair| same(&pair[0], &pair[1])) {
-        Some([a, b]) if a.segment() == b.segment() => Err(Error::definite(format!(
-            "{} and {} stand for the same file of the task; remove one of them",
-            a.shown, b.shown
-        ))),
+        Some([a, b]) if a.segment() == b.segment() && a.holds_all_tables() == b.holds_all_tables() => {
+            Err(Error::definite(format!(
+                "{} and {} stand for the same file of the task; remove one of them",
+                a.shown, b.shown
+            )))
+        }
         Some([a, b]) => Err(Error::definite(format!(
             "{} and {} are of the same moment, so their order is not known; if one is a copy of the other, remove it, else \
              have the task load the table again",

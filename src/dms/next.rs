@@ -123,7 +123,14 @@ impl Wishes {
         let reached = reached.filter(|_| !self.reload && !self.include_late)?;
         // files of these partitions may stand among the change files
         let among = |file: &LoadedFile| file.name.starts_with(|c: char| c.is_ascii_digit());
-        reached.position.changes.filter(|_| !reached.load.iter().any(among))?.before(self.late_window)
+        // a day for the count of files that were there
+        reached.position.changes.filter(|_| !reached.load.iter().any(among))?.before(self.late_window.max(DAY))
+    }
+
+    /// Whether a late file is not too old to be looked for.
+    fn looks_for(&self, file: &RawFile, position: &Position) -> bool {
+        let from = position.changes.and_then(|last| last.before(self.late_window));
+        self.include_late || stamp(file) >= from
     }
 
     fn wants(&self, file: &RawFile) -> bool {
@@ -267,7 +274,12 @@ fn load_is_complete(listing: &Listing, wishes: &Wishes) -> bool {
 /// The file that was merged and is gone, if that means that the source was truncated: DMS then deletes all files of the
 /// table, so those that were read last must still be there, whatever came after them (T-A10).
 fn vanished(listing: &Listing, reached: &Reached, wishes: &Wishes) -> Result<Option<String>> {
-    let expired = wishes.expired_before.is_some_and(|before| reached.position.changes.is_none_or(|last| last < before));
+    let position = &reached.position;
+    let expired = wishes.expired_before.is_some_and(|before| match position.changes {
+        Some(last) => last < before,
+        // what was loaded is as old as the newest file that was there
+        None => position.listed < before.as_unix_millis(),
+    });
     if wishes.on_vanished == OnVanished::Keep || expired {
         return Ok(None);
     }
@@ -277,7 +289,8 @@ fn vanished(listing: &Listing, reached: &Reached, wishes: &Wishes) -> Result<Opt
     let last = reached.position.changes.filter(|_| !last_is_there).map(|last| format!("change file {last}"));
     let first_load = || {
         let first = reached.load.first().filter(|first| !listing.loads.iter().any(|file| file.name == first.name))?;
-        wishes.expired_before.is_none().then(|| first.name.clone())
+        // before the first change there is nothing else to tell by
+        (wishes.expired_before.is_none() || position.changes.is_none()).then(|| first.name.clone())
     };
     let Some(gone) = last.or_else(first_load) else { return Ok(None) };
     let is_merged = |file: &&RawFile| reached.load.iter().any(|read| read.is(file)) || is_last(file);
@@ -354,8 +367,11 @@ fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> R
     let is_other =
         |file: &RawFile| stamp(file) == position.changes && position.last != 0 && listing.trace(file) != position.last;
     let is_again = |file: &RawFile| wishes.again.contains(&file.shown);
-    let late: Vec<_> = before.into_iter().filter(|file| is_late(file) || is_other(file) || is_again(file)).collect();
-    if let Some(last) = position.changes.filter(|_| times_count && some_came_unseen(listing, position, late.len())) {
+    let mut late = before;
+    late.retain(|file| is_late(file) || is_other(file) || is_again(file));
+    let told_by_time = late.len();
+    late.retain(|file| wishes.looks_for(file, position));
+    if let Some(last) = position.changes.filter(|_| times_count && some_came_unseen(listing, position, told_by_time)) {
         if !wishes.include_late {
             return Err(Error::definite(format!(
                 "in the day up to {last} there are change files that were not there when it was merged, although their times \

@@ -32,8 +32,6 @@ use crate::storage::parquet::{Stretches, footer, span};
 const SMALL: u64 = 8 << 20;
 /// A row group is held as it lies in the file, and may be so many times as large as a record, which is held several times.
 const LARGEST: u64 = 8;
-/// Bytes that the values of one step should have at most.
-const STEP_BYTES: i64 = 64 << 20;
 /// Footers fetched at once.
 const FETCHES: usize = 32;
 
@@ -43,6 +41,8 @@ pub struct ParquetRows {
     size: u64,
     /// Bytes that a row group may have.
     largest: u64,
+    /// Bytes that the values of one step should have at most.
+    step: i64,
     file: ArrowReaderMetadata,
     /// The row groups that are still to come.
     groups: Range<usize>,
@@ -83,7 +83,8 @@ impl ParquetRows {
         let rows = if reading.reads_commit_times(kind) { rows.with_commit_times() } else { rows };
         let groups = 0..told.metadata().num_row_groups();
         let largest = u64::try_from(reading.longest).unwrap_or(u64::MAX).saturating_mul(LARGEST);
-        Ok(ParquetRows { bytes, size: file.size, largest, file: told, groups, batches: None, rows })
+        let step = i64::try_from(reading.step).unwrap_or(i64::MAX);
+        Ok(ParquetRows { bytes, size: file.size, largest, step, file: told, groups, batches: None, rows })
     }
 
     /// How many records have been read so far.
@@ -138,7 +139,7 @@ impl ParquetRows {
             return Err(self.damaged(&beyond));
         }
         let stretch = self.bytes.stretch(span).map_err(RecordError::Io)?;
-        let batch_rows = match STEP_BYTES.saturating_mul(metadata.num_rows()).checked_div(metadata.total_byte_size()) {
+        let batch_rows = match self.step.saturating_mul(metadata.num_rows()).checked_div(metadata.total_byte_size()) {
             Some(rows) => usize::try_from(rows).unwrap_or_default().clamp(1, max_rows),
             None => max_rows,
         };

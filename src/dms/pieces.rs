@@ -67,6 +67,13 @@ struct Piece {
     left: Vec<u8>,
 }
 
+impl Piece {
+    fn failed(error: RecordError) -> Piece {
+        let (rows, bad, other_tables) = Default::default();
+        Piece { rows, error: Some(error), bad, records: 0, other_tables, left: vec![] }
+    }
+}
+
 impl Pieces {
     /// Reads pieces of about `size` bytes, so many `at_once`.
     pub fn new(
@@ -141,7 +148,12 @@ impl Pieces {
             && let Some(bytes) = self.content.lines(size, last_of(self.settings.csv_row_delimiter))
         {
             let reader = self.reader(&beginning, Cursor::new(bytes.clone()));
-            self.ahead.push_back(Ahead { bytes, piece: std::thread::spawn(move || read(reader, max_rows)) });
+            let read_on = move || read(reader, max_rows);
+            match std::thread::Builder::new().spawn(read_on) {
+                Ok(piece) => self.ahead.push_back(Ahead { bytes, piece }),
+                // the system gives no more threads
+                Err(error) => return Some(Piece::failed(RecordError::Io(error))),
+            }
         }
         let next = self.ahead.pop_front()?;
         let piece = next.piece.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -211,7 +223,7 @@ impl Content {
 }
 
 /// Fails once, if it has an error.
-struct Failed(Option<io::Error>);
+pub struct Failed(pub Option<io::Error>);
 
 impl Read for Failed {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

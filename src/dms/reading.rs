@@ -52,6 +52,8 @@ pub struct Reading {
     pub threads: usize,
     /// Bytes that a record of CSV may have.
     pub longest: usize,
+    /// Bytes of a file that are typed in one step: one is made while another waits and a third is merged.
+    pub step: usize,
     pub settings: Arc<S3Settings>,
     pub shape: Arc<Shape>,
     pub datetime: DatetimeAs,
@@ -132,6 +134,7 @@ impl Reading {
             in_flight: Budget::new(1 << 20),
             threads: 1,
             longest: usize::MAX,
+            step: usize::MAX,
             settings: Arc::default(),
             shape: Arc::new(Shape::of(TableSchema { columns, primary_key })),
             datetime: DatetimeAs::default(),
@@ -219,18 +222,14 @@ impl Reading {
     }
 
     fn streamed(&self, file: RawFile, counted: Arc<Mutex<LoadRead>>) -> BoxStream<'static, Result<ChangeRows>> {
-        let (sender, rows) = mpsc::channel(4);
         let this = self.clone();
-        tokio::task::spawn_blocking(move || {
+        on_a_thread(move |rows| {
             let content = Fetched::start(Arc::clone(&this.store), &file);
-            let send = |rows| sender.blocking_send(Ok(rows)).map_err(|_| Error::transient("the changes were given up"));
-            match this.change_file(&file, Content::Streamed(content), send) {
-                Ok(read) => counted.lock().add_changes(read),
-                // a receiver that is gone has its own error to tell
-                Err(error) => drop(sender.blocking_send(Err(error))),
-            }
-        });
-        in_turn(rows).boxed()
+            let read = this.change_file(&file, Content::Streamed(content), |more| rows.send(more))?;
+            counted.lock().add_changes(read);
+            Ok(())
+        })
+        .boxed()
     }
 
     /// Hands the changes of `file` to `take`.
@@ -260,7 +259,9 @@ impl Reading {
                 records: rows.records,
             };
             take(match rows.old_keys {
-                Some(old) => changes.with_key_updates(&old, &self.key, self.shape.schema.columns.len())?,
+                Some(old) => changes.with_key_updates(&old, &self.key, |column| {
+                    column >= self.shape.schema.columns.len() || self.shape.of_change().contains(&column)
+                })?,
                 None => changes,
             })?;
         }
@@ -271,26 +272,16 @@ impl Reading {
     }
 
     /// The rows of a load's `files`, in order, as they stream in.
-    pub fn load(&self, files: Vec<RawFile>) -> mpsc::Receiver<Result<LoadStep>> {
-        let (steps, receiver) = mpsc::channel(4);
+    pub fn load(&self, files: Vec<RawFile>) -> BoxStream<'static, Result<LoadStep>> {
         let this = self.clone();
-        tokio::task::spawn_blocking(move || {
-            for file in &files {
-                if let Err(error) = this.load_file(file, &steps) {
-                    // a receiver that is gone has its own error to tell
-                    let _ = steps.blocking_send(Err(error));
-                    return;
-                }
-            }
-        });
-        receiver
+        on_a_thread(move |steps| files.iter().try_for_each(|file| this.load_file(file, steps))).boxed()
     }
 
     /// All rows of a load's `files`, as changes.
     pub fn load_rows(&self, files: Vec<RawFile>) -> Incoming {
         let read = Arc::new(Mutex::new(LoadRead::default()));
         let counted = Arc::clone(&read);
-        let rows = in_turn(self.load(files)).try_filter_map(move |step| {
+        let rows = self.load(files).try_filter_map(move |step| {
             let rows = match step {
                 LoadStep::Rows(columns) => {
                     let operations = vec![Operation::Insert; columns.num_rows()];
@@ -306,7 +297,7 @@ impl Reading {
         Incoming { rows: rows.boxed(), read }
     }
 
-    fn load_file(&self, file: &RawFile, steps: &mpsc::Sender<Result<LoadStep>>) -> Result<()> {
+    fn load_file(&self, file: &RawFile, steps: &Taker<LoadStep>) -> Result<()> {
         let (content, digest) = Fetched::digested(Arc::clone(&self.store), file);
         let mut counts = ReadCounts { bytes: file.size, ..ReadCounts::default() };
         let content = Content::Streamed(content);
@@ -315,13 +306,11 @@ impl Reading {
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
             bad += self.set_apart(file, reader.take_bad())?;
             counts.zero_dates += rows.zero_dates.iter().sum::<u64>();
-            if steps.blocking_send(Ok(LoadStep::Rows(self.with_metadata(file, &rows)?))).is_err() {
-                return Err(Error::transient("the load was given up"));
-            }
+            steps.send(LoadStep::Rows(self.with_metadata(file, &rows)?))?;
         }
         bad += self.set_apart(file, reader.take_bad())?;
         counts.records = reader.records() - bad;
-        if counts.records == 0 && bad > 1 {
+        if counts.records == 0 && bad > 0 {
             let bad = self.bad().into_iter().find(|bad| bad.file == file.shown);
             let reason = bad.map(|bad| bad.to_string()).unwrap_or_default();
             return Err(Error::definite(format!(
@@ -337,7 +326,7 @@ impl Reading {
         }
         let loaded =
             LoadedFile { name: file.name.clone(), size: file.size, tag: file.tag.clone(), hash: digest.hash() };
-        steps.blocking_send(Ok(LoadStep::File(loaded, counts))).map_err(|_| Error::transient("the load was given up"))
+        steps.send(LoadStep::File(loaded, counts))
     }
 
     /// Whether the time of commit is read: of changes it also tells what was written again.
@@ -394,8 +383,32 @@ fn unpacked(file: &RawFile) -> u64 {
     if is_packed { file.size * UNPACKED } else { file.size }
 }
 
-fn in_turn<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> impl Stream<Item = T> + Send {
-    futures::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
+/// Takes what a thread hands on.
+struct Taker<T>(mpsc::Sender<T>);
+
+impl<T> Taker<T> {
+    fn send(&self, item: T) -> Result<()> {
+        // who takes no more has its own error to tell
+        self.0.blocking_send(item).map_err(|_| Error::transient("what was read was given up"))
+    }
+}
+
+/// What `work` hands on, on a thread that may block. If it fails, or panics, that is the last item: an end without an error
+/// is the end of the work.
+fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce(&Taker<T>) -> Result<()> + Send + 'static,
+) -> impl Stream<Item = Result<T>> + Send {
+    let (sender, receiver) = mpsc::channel(1);
+    let thread = tokio::task::spawn_blocking(move || work(&Taker(sender)));
+    futures::stream::unfold((receiver, Some(thread)), |(mut receiver, thread)| async move {
+        match receiver.recv().await {
+            Some(item) => Some((Ok(item), (receiver, thread))),
+            None => match thread?.await.map_err(Error::from).flatten() {
+                Ok(()) => None,
+                Err(error) => Some((Err(error), (receiver, None))),
+            },
+        }
+    })
 }
 
 impl LoadRead {

@@ -1,16 +1,18 @@
 //! The rows of one raw file, whatever its format.
 
 use std::collections::BTreeSet;
+use std::io::{Cursor, Read};
 use std::sync::Arc;
 
 use lakemerge_source::dms::names::{DataFormat, FileKind, decompress};
 use lakemerge_source::dms::records::{BadRecord, RecordError, RecordReader, Rows};
+use lakemerge_source::dms::signs;
 use lakemerge_source::name::TableName;
 
 use super::content::Content;
 use super::listing::RawFile;
 use super::parquet::ParquetRows;
-use super::pieces::{Input, MakeReader, PIECE, Pieces};
+use super::pieces::{Failed, Input, MakeReader, PIECE, Pieces};
 use super::reading::Reading;
 
 /// Gives the rows of a file, from its beginning to its end.
@@ -29,7 +31,7 @@ impl RowReader {
         if file.format() == DataFormat::Parquet {
             return Ok(RowReader::Parquet(Box::new(ParquetRows::new(reading, file, kind, content)?)));
         }
-        let content = decompress(&file.name, content);
+        let content = unless_misread(decompress(&file.name, content), reading, kind)?;
         let make_reader = make_reader(reading, file, kind);
         let at_once = reading.pieces_at_once(file);
         if at_once > 1 {
@@ -80,12 +82,26 @@ impl RowReader {
     }
 }
 
+/// The same content, unless it is of another form than the settings leave it to be.
+fn unless_misread(mut content: Input, reading: &Reading, kind: FileKind) -> Result<Input, RecordError> {
+    let mut beginning = vec![];
+    let limit = signs::LOOKED_AT as u64;
+    let read = content.by_ref().take(limit).read_to_end(&mut beginning);
+    match (read, signs::sign(&beginning, &reading.settings, kind)) {
+        (Ok(_), Some(sign)) => Err(RecordError::Columns(sign.to_owned())),
+        (Ok(_), None) => Ok(Box::new(Cursor::new(beginning).chain(content))),
+        // comes once more behind the records that are whole
+        (Err(error), _) => Ok(Box::new(Cursor::new(beginning).chain(Failed(Some(error))))),
+    }
+}
+
 /// What makes readers of the CSV file `file`, or of pieces of it.
 fn make_reader(reading: &Reading, file: &RawFile, kind: FileKind) -> MakeReader {
     let (reading, of_all_tables) = (reading.clone(), file.holds_all_tables());
     Arc::new(move |input| {
-        let Reading { settings, shape, key, datetime, longest, .. } = &reading;
+        let Reading { settings, shape, key, datetime, longest, step, .. } = &reading;
         let reader = RecordReader::new(input, settings, kind, Arc::clone(shape), *datetime).with_longest(*longest);
+        let reader = reader.with_step(*step);
         let reader = reader.with_key(key, *datetime);
         let reader = if of_all_tables { reader.of_all_tables(&reading.table) } else { reader };
         let reader = if reading.apart.is_some() { reader.setting_bad_apart() } else { reader };

@@ -6,6 +6,8 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use parking_lot::Mutex;
 
+use crate::allocator;
+
 /// What those that can spill may have of it in all, in quarters. DataFusion's fair pool gives them everything, and who cannot
 /// spill finds nothing left: the merge of sorted runs, the table of a join, the sums of an aggregate.
 const SPILLABLE: usize = 3;
@@ -54,7 +56,9 @@ impl MemoryPool for QueryPool {
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         let mut taken = self.taken.lock();
-        let left = if reservation.consumer().can_spill() {
+        let left = if reservation.consumer().can_spill() && reservation.size() > 0 && allocator::is_tight() {
+            0
+        } else if reservation.consumer().can_spill() {
             let of_all = (self.bytes / 4 * SPILLABLE).min(self.bytes.saturating_sub(taken.unspillable));
             (of_all / taken.spillers.max(1)).saturating_sub(reservation.size())
         } else {

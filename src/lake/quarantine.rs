@@ -171,6 +171,7 @@ fn layout(engine: &Engine, lake: &Lake, name: &TableName) -> Result<Layout> {
     Ok(Layout {
         log: lake.quarantine(name)?,
         source_columns: schema.fields().len(),
+        of_change: Arc::new([]),
         schema,
         key: vec![FILE.to_string(), "record".to_string()],
         partition_by: vec![FILE.to_string()],

@@ -117,6 +117,7 @@ async fn replace(
         partition_by: table.partition_columns.clone(),
         table_type: TableType::CopyOnWrite,
         source_columns: ours.facts.schema.columns.len(),
+        of_change: Arc::new([]),
         memory: engine.pool(),
         threads: engine.threads(),
     };

@@ -186,9 +186,8 @@ impl Stored {
         let of_table = |(batch, row): Place| (net.changes.rows.len() + batch, row);
         let columns = (0..layout.schema.fields().len()).map(|column| {
             let places = rows.iter().map(|(partial, stored)| {
-                // what lakemerge adds tells of the last change
-                let added = (column >= layout.source_columns).then_some(partial.change);
-                match added.or_else(|| partial.source(column)) {
+                let of_change = layout.tells_of_change(column).then_some(partial.change);
+                match of_change.or_else(|| partial.source(column)) {
                     Some(change) => net.changes.place(change),
                     None => stored.map(of_table).unwrap_or_default(),
                 }

@@ -14,6 +14,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use deltalake::kernel::Add;
 use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use roaring::RoaringTreemap;
 use tokio::sync::mpsc;
@@ -38,7 +39,7 @@ pub struct Loaded {
 pub async fn load(
     engine: &Engine,
     layout: &Layout,
-    steps: mpsc::Receiver<Result<LoadStep>>,
+    steps: BoxStream<'static, Result<LoadStep>>,
     same_key: SameKey,
 ) -> Result<Loaded> {
     let Distinct { rows, read, doubles } = distinct(engine, layout, steps, same_key).await?;
@@ -50,7 +51,7 @@ pub async fn load(
 pub async fn count(
     engine: &Engine,
     layout: &Layout,
-    steps: mpsc::Receiver<Result<LoadStep>>,
+    steps: BoxStream<'static, Result<LoadStep>>,
     same_key: SameKey,
 ) -> Result<(LoadRead, u64)> {
     let Distinct { mut rows, read, doubles } = distinct(engine, layout, steps, same_key).await?;
@@ -68,7 +69,7 @@ struct Distinct {
 async fn distinct(
     engine: &Engine,
     layout: &Layout,
-    steps: mpsc::Receiver<Result<LoadStep>>,
+    steps: BoxStream<'static, Result<LoadStep>>,
     same_key: SameKey,
 ) -> Result<Distinct> {
     let read = Arc::new(Mutex::new(LoadRead::default()));
@@ -111,7 +112,7 @@ async fn write_by_key(
 /// The stream of a load's rows, numbered in order.
 fn numbered(
     layout: &Layout,
-    steps: mpsc::Receiver<Result<LoadStep>>,
+    steps: BoxStream<'static, Result<LoadStep>>,
     read: Arc<Mutex<LoadRead>>,
 ) -> SendableRecordBatchStream {
     let mut fields = layout.schema.fields().to_vec();
@@ -124,7 +125,7 @@ fn numbered(
 }
 
 struct Numbering {
-    steps: mpsc::Receiver<Result<LoadStep>>,
+    steps: BoxStream<'static, Result<LoadStep>>,
     next: u64,
     schema: SchemaRef,
     read: Arc<Mutex<LoadRead>>,
@@ -132,8 +133,8 @@ struct Numbering {
 
 impl Numbering {
     async fn next(&mut self) -> Result<Option<RecordBatch>, DataFusionError> {
-        while let Some(step) = self.steps.recv().await {
-            match step? {
+        while let Some(step) = self.steps.try_next().await? {
+            match step {
                 LoadStep::Rows(rows) => {
                     let after = self.next + rows.num_rows() as u64;
                     let mut columns = rows.columns().to_vec();

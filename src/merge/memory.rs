@@ -33,6 +33,15 @@ const OVERHEAD: usize = 64;
 /// The same where a row that is deleted stays, marked: what came before it, and where it lies in the table.
 const OVERHEAD_OF_MARKED: usize = 200;
 
+/// The same for each column of a change that leaves values open: where its value stands.
+const OVERHEAD_OF_OPEN: usize = 8;
+
+/// What changes that have just been read take in all.
+fn bytes_of_read(layout: &Layout, rows: &ChangeRows) -> usize {
+    let open = if rows.unchanged.is_empty() { 0 } else { layout.source_columns * OVERHEAD_OF_OPEN };
+    bytes_of(layout, &rows.columns) + rows.operations.len() * open
+}
+
 /// What changes take in all.
 fn bytes_of(layout: &Layout, rows: &RecordBatch) -> usize {
     let overhead = if layout.keeps_deleted() { OVERHEAD_OF_MARKED } else { OVERHEAD };
@@ -63,7 +72,7 @@ pub async fn hold(
     let reserved = engine.reserve_changes();
     let mut held = vec![];
     while let Some(rows) = changes.try_next().await? {
-        let fits = reserved.try_grow(bytes_of(layout, &rows.columns)).is_ok();
+        let fits = reserved.try_grow(bytes_of_read(layout, &rows)).is_ok();
         held.push(rows);
         if !fits {
             return Ok(Held::First(held, changes));

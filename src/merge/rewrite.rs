@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::datasource::MemTable;
 use deltalake::kernel::Add;
 use futures::{StreamExt, TryStreamExt};
@@ -35,11 +36,15 @@ pub async fn rewrite(
         return together(engine, table, layout, located, touched, upserts).await;
     }
     let mut dead = vectors::read(table, &touched).await?;
-    let files = touched.into_iter().map(|file| {
-        let (engine, table, layout) = (engine.clone(), table.clone(), layout.clone());
-        let dead = dead.remove(&file).unwrap_or_default() | &located[&file];
-        async move { tokio::spawn(async move { without(&engine, &table, &layout, file, &dead).await }).await? }
-    });
+    let files =
+        touched.into_iter().map(|file| {
+            let (engine, table, layout) = (engine.clone(), table.clone(), layout.clone());
+            let dead = dead.remove(&file).unwrap_or_default() | &located[&file];
+            // given up where another file fails
+            async move {
+                SpawnedTask::spawn(async move { without(&engine, &table, &layout, file, &dead).await }).join().await?
+            }
+        });
     let rewritten = futures::stream::iter(files).buffered(engine.threads()).try_collect::<Vec<_>>();
     let (rewritten, added) = tokio::try_join!(rewritten, write::append(layout, upserts))?;
     Ok(rewritten.into_iter().flatten().chain(added).collect())

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::compute::partition;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::scalar::ScalarValue;
@@ -23,7 +24,6 @@ use super::bloom;
 use super::data_file::{DataFile, RowGroup};
 use super::sort;
 use super::upserts::Upserts;
-use crate::allocator;
 use crate::dms::metadata::MetadataColumn;
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
@@ -68,6 +68,8 @@ pub struct Layout {
     pub table_type: TableType,
     /// How many of the columns are the source's; those behind them lakemerge adds.
     pub source_columns: usize,
+    /// Those of the source's columns that tell of the change and not of the row, because the task adds them.
+    pub of_change: Arc<[usize]>,
     /// Where row groups that are being written account for their memory.
     pub memory: Arc<dyn MemoryPool>,
     /// How many threads encode them.
@@ -83,7 +85,7 @@ pub async fn append(layout: &Layout, rows: &Upserts) -> Result<Vec<Add>> {
     let share = rows.count().div_ceil(shares).max(1);
     let writes = (0..rows.count()).step_by(share).map(|start| {
         let (layout, rows) = (layout.clone(), rows.clone());
-        tokio::spawn(async move {
+        SpawnedTask::spawn(async move {
             let mut writer = Writer::among_others(&layout);
             for batch in rows.chunks_of(&layout, start..rows.count().min(start + share)) {
                 writer.write(&batch?).await?;
@@ -92,7 +94,7 @@ pub async fn append(layout: &Layout, rows: &Upserts) -> Result<Vec<Add>> {
         })
     });
     let mut added = vec![];
-    for written in futures::future::join_all(writes).await {
+    for written in futures::future::join_all(writes.map(SpawnedTask::join)).await {
         added.extend(written??);
     }
     // each file is a layer already, but they follow one another
@@ -107,11 +109,16 @@ impl Layout {
         self.schema.fields().get(self.source_columns).is_some_and(|field| field.name() == deleted)
     }
 
-    /// Rows with the source's columns of `values` and the added columns of `origins`.
+    /// True if a column has its value from the last change, also where that says nothing else of the row.
+    pub fn tells_of_change(&self, column: usize) -> bool {
+        column >= self.source_columns || self.of_change.contains(&column)
+    }
+
+    /// Rows of `values` with the columns of `origins` that tell of the change.
     pub fn with_metadata_of(&self, values: &RecordBatch, origins: &RecordBatch) -> Result<RecordBatch> {
-        let columns = values.columns().iter().take(self.source_columns);
-        let columns = columns.chain(origins.columns().iter().skip(self.source_columns)).cloned().collect();
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+        let of = |column: usize| if self.tells_of_change(column) { origins } else { values };
+        let columns = (0..self.schema.fields().len()).map(|column| Arc::clone(of(column).column(column)));
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns.collect())?)
     }
 
     pub fn key_numbers(&self) -> impl Iterator<Item = usize> + '_ {
@@ -224,7 +231,6 @@ impl OpenFile {
         };
         self.file.append(bytes, fill).await?;
         self.reserved.free();
-        allocator::return_if_scarce();
         Ok(())
     }
 }

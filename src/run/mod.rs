@@ -23,7 +23,7 @@ use crate::dms::next::Wishes;
 use crate::dms::reading::Others;
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
-use crate::job::Job;
+use crate::job::{Job, SchemaFrom};
 use crate::lake::position::Facts;
 use crate::lake::table::Table;
 use crate::lake::{Lake, probe};
@@ -195,6 +195,10 @@ async fn tables(job: &Job, options: &Options) -> Result<Vec<TableName>> {
             return Err(Error::usage(format!("there is no table {name} in this job; it has {}", known.join(", "))));
         }
     }
+    let loads = if options.reload.is_empty() { &options.tables } else { &options.reload };
+    if options.changes_from.is_some() && loads.is_empty() && names.len() > 1 {
+        return Err(Error::usage("--changes-from is said of a table's load; name the table with --reload or --table"));
+    }
     if !options.tables.is_empty() {
         if let Some(name) = asked.into_iter().flatten().find(|name| !options.tables.contains(name)) {
             return Err(Error::usage(format!("{name} is asked for beside --table, but --table leaves it out")));
@@ -245,7 +249,8 @@ pub fn wishes(job: &Job, options: &Options, name: &TableName) -> Wishes {
     Wishes {
         until: options.until,
         reload: options.reload.contains(name),
-        changes_from: options.changes_from,
+        // what it says is said of one load
+        changes_from: options.changes_from.filter(|_| options.reload.is_empty() || options.reload.contains(name)),
         include_late: options.include_late,
         again: BTreeSet::new(),
         load_complete: options.load_complete.contains(name),
@@ -263,6 +268,13 @@ pub fn wishes(job: &Job, options: &Options, name: &TableName) -> Wishes {
 pub fn can_go_on(job: &Job, table: &Table, facts: &Facts) -> Result<()> {
     table.check_writable()?;
     definition::check(table, facts, &job.table(&table.name), found_by(job)).map(drop)
+}
+
+/// Whether a run can begin with a table as it is configured.
+pub fn can_begin(job: &Job, name: &TableName) -> Result<()> {
+    let meant = job.table(name);
+    // of other tables only the files tell
+    if matches!(meant.schema, SchemaFrom::Infer) { Ok(()) } else { meant.definition(name, None).map(drop) }
 }
 
 /// Columns are found by their names in files that have them.

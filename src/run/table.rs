@@ -314,6 +314,7 @@ impl<'a> TableRun<'a> {
             partition_by: definition::partition_names(definition),
             table_type: self.meant.table_type,
             source_columns: definition.schema.columns.len(),
+            of_change: definition.shape.of_change().into(),
             memory: self.engine.pool(),
             threads: self.engine.threads(),
         })
@@ -326,6 +327,7 @@ impl<'a> TableRun<'a> {
             in_flight: self.engine.in_flight().clone(),
             threads: self.engine.threads(),
             longest: self.engine.longest_record(),
+            step: self.engine.step(),
             settings: Arc::clone(&self.job.settings),
             shape: Arc::clone(&definition.shape),
             datetime: self.meant.datetime,

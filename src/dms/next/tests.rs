@@ -17,7 +17,7 @@ fn listing(files: &[(&str, i64)]) -> Listing {
 }
 
 fn wishes() -> Wishes {
-    Wishes { max_file_size: 100, batch_bytes: 1000, ..Wishes::default() }
+    Wishes { max_file_size: 100, batch_bytes: 1000, late_window: DAY, ..Wishes::default() }
 }
 
 const A: &str = "20240101-000000001.csv";
@@ -335,4 +335,29 @@ fn a_listing_begins_the_late_window_before_the_position() {
     let partition = LoadedFile { name: "2023q1/LOAD00000001.csv".into(), ..loaded(1)[0].clone() };
     assert_eq!(from(&day, &[partition]), None);
     assert_eq!(day.from(None), None);
+}
+
+#[test]
+fn a_short_window_leaves_the_day_listed() {
+    let wishes = Wishes { late_window: 1, ..wishes() };
+    let position = Position { day: 1, ..at(Some(B), 3) };
+    let reached = Reached { position, load: &[] };
+    assert_eq!(wishes.from(Some(&reached)), position.changes.unwrap().before(DAY));
+    let old = "20231231-120000000.csv";
+    // its time tells that it is late, and it is too old to be looked for
+    assert!(check(&[(LOAD, 1), (old, 9), (B, 3)], position, &wishes).unwrap().is_empty());
+    // nothing tells but that it was not there
+    let error = check(&[(LOAD, 1), (old, 2), (B, 3)], position, &wishes).unwrap_err().to_string();
+    assert!(error.contains("were not there"), "{error}");
+}
+
+#[test]
+fn a_load_without_changes_is_as_old_as_its_newest_file() {
+    let vanished = |expired_before: &str| {
+        let wishes = Wishes { expired_before: stamp(&file(expired_before, 0)), ..wishes() };
+        let written = stamp(&file(A, 0)).unwrap().as_unix_millis();
+        next(&listing(&[(B, 9)]), Some(&Reached { position: at(None, written), load: &loaded(1) }), &wishes)
+    };
+    assert!(vanished("20230101-000000000.csv").unwrap_err().to_string().contains("is gone"));
+    assert!(!format!("{:?}", vanished("20250101-000000000.csv")).contains("is gone"));
 }
