@@ -1,19 +1,20 @@
 //! A decimal that is compared with a text, `price > '2845.664'`, is compared with the number that stands there, all of its
-//! digits. The engine would round it to the digits that the decimal has behind the point.
+//! digits. The engine would round it to the digits that the decimal has behind the point. One that is compared with a DOUBLE
+//! or a FLOAT is compared as a DOUBLE, as in MySQL.
 
-use datafusion::arrow::datatypes::DECIMAL128_MAX_PRECISION;
+use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::expr::{Case, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, lit};
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast, lit};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::scalar::ScalarValue;
 
-/// Compares decimals with texts. To be added before the rules of the engine.
+/// Compares decimals with texts and with numbers that are not exact. To be added before the rules of the engine.
 #[derive(Debug)]
 pub struct Decimals;
 
@@ -29,11 +30,57 @@ impl AnalyzerRule for Decimals {
             let names = NamePreserver::new(&plan);
             plan.map_expressions(|expr| {
                 let name = names.save(&expr);
-                let compared = expr.transform_up(|expr| Ok(compared(expr, &schema)))?;
+                let compared = expr
+                    .transform_up(|expr| in_double(expr, &schema).transform_data(|expr| Ok(compared(expr, &schema))))?;
                 Ok(compared.update_data(|expr| name.restore(expr)))
             })
         };
         Ok(plan.transform_up_with_subqueries(of_step)?.data)
+    }
+}
+
+/// Functions whose arguments meet in one type.
+const CHOOSING: [&str; 6] = ["coalesce", "greatest", "least", "nullif", "nvl", "ifnull"];
+
+/// Decimals that meet numbers which are not exact are taken as such: a DOUBLE that were made a decimal would lose its
+/// digits, or not fit.
+fn in_double(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let is = |of: fn(&DataType) -> bool| move |operand: &&Expr| operand.get_type(schema).is_ok_and(|told| of(&told));
+    let (is_float, is_decimal) = (is(DataType::is_floating), is(DataType::is_decimal));
+    let meet = |operands: &[&Expr]| operands.iter().any(is_float) && operands.iter().any(is_decimal);
+    let double = |operand: Expr| match is_float(&&operand) || is_decimal(&&operand) {
+        true => cast(operand, DataType::Float64),
+        false => operand,
+    };
+    let boxed = |operand: Box<Expr>| Box::new(double(*operand));
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) && meet(&[&left, &right]) => {
+            Transformed::yes(Expr::BinaryExpr(BinaryExpr { left: boxed(left), op, right: boxed(right) }))
+        }
+        Expr::Between(Between { expr, negated, low, high }) if meet(&[&expr, &low, &high]) => {
+            Transformed::yes(Expr::Between(Between { expr: boxed(expr), negated, low: boxed(low), high: boxed(high) }))
+        }
+        Expr::InList(InList { expr, list, negated })
+            if meet(&[&[&*expr], &*list.iter().collect::<Vec<_>>()].concat()) =>
+        {
+            let list = list.into_iter().map(double).collect();
+            Transformed::yes(Expr::InList(InList { expr: boxed(expr), list, negated }))
+        }
+        Expr::ScalarFunction(ScalarFunction { func, args })
+            if CHOOSING.contains(&func.name()) && meet(&args.iter().collect::<Vec<_>>()) =>
+        {
+            let args = args.into_iter().map(double).collect();
+            Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args }))
+        }
+        Expr::Case(Case { expr, when_then_expr, else_expr })
+            if meet(
+                &when_then_expr.iter().map(|(_, then)| &**then).chain(else_expr.as_deref()).collect::<Vec<_>>(),
+            ) =>
+        {
+            let when_then_expr = when_then_expr.into_iter().map(|(when, then)| (when, boxed(then))).collect();
+            Transformed::yes(Expr::Case(Case { expr, when_then_expr, else_expr: else_expr.map(boxed) }))
+        }
+        other => Transformed::no(other),
     }
 }
 

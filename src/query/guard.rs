@@ -3,7 +3,10 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{self, Query, Select, SetExpr, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, Function, GroupByExpr, NamedWindowExpr, Query, Select, SetExpr, SetOperator, SetQuantifier,
+    TableFactor, Visit, Visitor, WindowType,
+};
 
 use super::QueryError;
 
@@ -52,6 +55,22 @@ fn refused(what: &str) -> QueryError {
     ))
 }
 
+/// The error for what the planner would pass over.
+fn ignored(what: &str, instead: &str) -> QueryError {
+    QueryError::sql(format!("{what} is not carried out; {instead}"))
+}
+
+/// Passes what combines sets; of two that may hold a row several times the planner makes sets.
+fn multiset(body: &SetExpr) -> ControlFlow<Box<QueryError>> {
+    let SetExpr::SetOperation { left, op, set_quantifier, right } = body else { return ControlFlow::Continue(()) };
+    let all = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+    if all && !matches!(op, SetOperator::Union) {
+        return stop(ignored(&format!("{op} ALL"), "number equal rows (row_number) and leave ALL out"));
+    }
+    multiset(left)?;
+    multiset(right)
+}
+
 struct Reads;
 
 impl Visitor for Reads {
@@ -63,14 +82,40 @@ impl Visitor for Reads {
             SetExpr::Update(_) => stop(refused("UPDATE")),
             SetExpr::Delete(_) => stop(refused("DELETE")),
             SetExpr::Merge(_) => stop(refused("MERGE")),
-            _ => ControlFlow::Continue(()),
+            body => multiset(body),
         }
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
-        match &select.into {
-            Some(_) => stop(refused("SELECT INTO")),
+        let (GroupByExpr::All(modifiers) | GroupByExpr::Expressions(_, modifiers)) = &select.group_by;
+        let derived = |window: &ast::NamedWindowDefinition| match &window.1 {
+            NamedWindowExpr::NamedWindow(_) => true,
+            NamedWindowExpr::WindowSpec(spec) => spec.window_name.is_some(),
+        };
+        if select.into.is_some() {
+            return stop(refused("SELECT INTO"));
+        }
+        if let Some(modifier) = modifiers.first() {
+            return stop(ignored(
+                &format!("GROUP BY … {modifier}"),
+                "write GROUP BY ROLLUP (…), CUBE (…) or GROUPING SETS",
+            ));
+        }
+        if select.prewhere.is_some() {
+            return stop(ignored("PREWHERE", "write WHERE"));
+        }
+        match select.named_window.iter().find(|window| derived(window)) {
+            Some(window) => stop(ignored(&format!("WINDOW {window}"), "write the window out")),
             None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
+        match expr {
+            Expr::Function(Function { over: Some(WindowType::WindowSpec(spec)), .. }) if spec.window_name.is_some() => {
+                stop(ignored(&format!("OVER ({spec})"), "write the window out, or its name without parentheses"))
+            }
+            _ => ControlFlow::Continue(()),
         }
     }
 
@@ -84,6 +129,14 @@ impl Visitor for Reads {
             _ => return ControlFlow::Continue(()),
         };
         let text = name.to_string();
+        if let TableFactor::Table { sample: Some(_), .. } = factor {
+            return stop(ignored("TABLESAMPLE", "write WHERE random() < 0.1"));
+        }
+        if let TableFactor::Table { partitions, .. } = factor
+            && !partitions.is_empty()
+        {
+            return stop(ignored("PARTITION (…)", "write a WHERE over the columns of the partition"));
+        }
         if called && !FUNCTIONS.contains(&text.to_lowercase().as_str()) {
             return stop(QueryError::sql(format!("{text}(…) is refused: {ONLY_LAKE}")));
         }

@@ -2,8 +2,9 @@
 //!
 //! A batch of statements is parsed and [guarded](guard); the names of the [catalog] are listed once;
 //! then each statement is [shown](show) from the catalog, or its [identifiers], those of its
-//! [subqueries] and its [columns] are resolved, it is planned with the [precedence], the [integers] and the
-//! [decimals] of MySQL and with time stamps in [microseconds](micros), executed, and its rows stream
+//! [subqueries] and its [columns] are resolved, it is planned with the [precedence], the [numbers], the [integers] and the
+//! [decimals] of MySQL and with time stamps in [microseconds](micros), and refused where the answer would be
+//! [unsound], executed with filters [down](pushdown) at the scans, and its rows stream
 //! through a [format] to the [output]. Without a statement there is a [shell].
 
 // The journey is told with its stations, most of which are nobody else's business.
@@ -20,12 +21,15 @@ mod headings;
 mod identifiers;
 mod integers;
 mod micros;
+mod numbers;
 mod output;
 mod precedence;
+mod pushdown;
 mod scope;
 mod shell;
 mod show;
 mod subqueries;
+mod unsound;
 
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -151,11 +155,13 @@ impl Desk {
         let first: [Arc<dyn AnalyzerRule + Send + Sync>; 2] = [Arc::new(Sums), Arc::new(Decimals)];
         let rules = first.into_iter().chain(given.analyzer().rules.iter().cloned());
         let rules = rules.chain(iter::once(Arc::new(Microseconds) as _)).collect();
+        let physical = pushdown::by_names(given.physical_optimizers());
         let state = SessionStateBuilder::new_from_existing(given)
             .with_config(session_config(self.session.copied_config()))
             .with_catalog_list(Arc::new(catalogs))
             .with_expr_planners(planners)
             .with_analyzer_rules(rules)
+            .with_physical_optimizer_rules(physical)
             .build();
         SessionContext::new_with_state(state)
     }
@@ -173,11 +179,13 @@ async fn answer(
         return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)));
     }
     headings::as_typed(&mut statement);
+    numbers::settle(&mut statement);
     identifiers::name_tables(&mut statement, catalog)?;
     subqueries::settle(&mut statement, catalog).await?;
     let plan = columns::plan(&context.state(), catalog, statement).await?;
     // The guard's second lock, from DataFusion's side.
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(&plan)?;
+    unsound::check(&plan)?;
     let context = &few_values_at_a_time(context, &plan)?;
     match begun(context, plan.clone()).await {
         Err(error) if is_out_of_memory(&error) && joins(context, &plan)? => {

@@ -270,3 +270,69 @@ async fn rows_of_many_columns_come_fewer_at_a_time() {
         assert_eq!(of_plan.copied_config().batch_size(), session.copied_config().batch_size() / part, "{sql}");
     }
 }
+
+#[tokio::test]
+async fn a_filter_over_a_join_asks_each_side_for_its_own_columns() {
+    let sides = "(values (6, 3, 3)) o(id, k, q) right join (values (5, 3, 1)) p(id, k, q) on o.k = p.k";
+    assert_eq!(rows(&format!("select count(*) from {sides} where (o.q = 1 and p.k > 0) or p.q = 2")).await, "0");
+    assert_eq!(rows(&format!("select count(*) from {sides} where (o.q = 3 and p.k > 0) or p.q = 2")).await, "1");
+}
+
+#[tokio::test]
+async fn a_double_is_compared_as_one() {
+    for (sql, expected) in [
+        ("0.1e0 + 0.2e0 = 0.3", "false"),
+        ("1e-17 > 0.0", "true"),
+        ("1e300 > 99.5", "true"),
+        ("1e-17 between 0.0 and 0.5", "true"),
+        ("1e300 in (1.5, 1e300)", "true"),
+        ("coalesce(1e-17, 0.5)", "1e-17"),
+        ("greatest(1e300, 0.5)", "1e300"),
+        ("case when true then 1e-17 else 0.5 end", "1e-17"),
+        ("nullif(1e-17, 0.0)", "1e-17"),
+        ("round(1e3)", "1000.0"),
+        ("1e9/1e6", "1000.0"),
+        ("cast(1e15 as double) = 1000000000000000", "true"),
+        ("count(*)/1e3", "0.001"),
+        ("1.7976931348623157e308 > 1", "true"),
+        ("0.1 + 0.2 = 0.3", "true"),
+    ] {
+        assert_eq!(rows(&format!("select {sql}")).await, expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_subquery_with_nulls_is_refused_where_they_would_be_forgotten() {
+    let (v, w) = ("(values (1), (2), (null)) v(x)", "(select * from (values (1), (null)) w(y))");
+    for condition in
+        [format!("x not in {w} or x = 5"), format!("(x in {w}) is null"), format!("(x not in {w}) is not false")]
+    {
+        let error = super::error(&format!("select x from {v} where {condition}")).await;
+        assert!(error.contains("EXISTS"), "{condition}: {error}");
+    }
+    for (condition, count) in [
+        (format!("x not in {w}"), "0"),
+        (format!("not x in {w}"), "0"),
+        (format!("x in {w} or x = 2"), "2"),
+        ("x not in (select 1) and x > 0".to_owned(), "1"),
+    ] {
+        assert_eq!(rows(&format!("select count(*) from {v} where {condition}")).await, count, "{condition}");
+    }
+}
+
+#[tokio::test]
+async fn what_would_be_passed_over_is_refused() {
+    for (sql, named) in [
+        ("select entity, count(*) from coal_prod group by entity with rollup", "WITH ROLLUP"),
+        ("select sum(year) over (w) from coal_prod window w as (order by year)", "OVER (w)"),
+        ("select sum(year) over v from coal_prod window w as (order by year), v as (w)", "WINDOW v"),
+        ("select * from coal_prod tablesample (10 percent)", "TABLESAMPLE"),
+        ("select * from coal_prod partition (p1)", "PARTITION"),
+        ("select 1 except all select 1", "EXCEPT ALL"),
+        ("select * from (select 1 intersect all select 1) t", "INTERSECT ALL"),
+    ] {
+        let error = super::error(sql).await;
+        assert!(error.contains(named) && error.contains("is not carried out"), "{sql}: {error}");
+    }
+    assert_eq!(rows("select sum(year) over w from coal_prod window w as (order by year) limit 1").await, "4026");
+}
