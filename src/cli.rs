@@ -1,7 +1,7 @@
 //! The command line: what was typed, which command it becomes, and how it ends.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -276,7 +276,7 @@ fn report_to(file: &Path) -> Result<Destination> {
 async fn show_plan(job: Job, args: PlanArgs) -> Result<u8> {
     let depth = if args.deep { run::Depth::Records } else { run::Depth::Names };
     let plan = run::plan(Arc::new(job), args.selection.into(), depth).await?;
-    let mut out = std::io::stdout().lock();
+    let mut out = Readers(std::io::stdout().lock());
     match args.format {
         ReportFormat::Table => plan.write_table(&mut out)?,
         ReportFormat::Json => write_json(&plan, &mut out)?,
@@ -305,7 +305,7 @@ async fn ask(job: &Job, args: QueryArgs) -> Result<u8> {
 
 async fn show_status(job: &Job, args: StatusArgs) -> Result<u8> {
     let status = status::status(job).await?;
-    let mut out = std::io::stdout().lock();
+    let mut out = Readers(std::io::stdout().lock());
     match args.format {
         ReportFormat::Table => status.write_table(&mut out)?,
         ReportFormat::Json => write_json(&status, &mut out)?,
@@ -315,12 +315,31 @@ async fn show_status(job: &Job, args: StatusArgs) -> Result<u8> {
 
 async fn show_hazards(config: &Config, job: Job, args: CheckArgs) -> Result<u8> {
     let check = check::check(config, Arc::new(job)).await?;
-    let mut out = std::io::stdout().lock();
+    let mut out = Readers(std::io::stdout().lock());
     match args.format {
         ReportFormat::Table => check.write_table(&mut out)?,
         ReportFormat::Json => write_json(&check, &mut out)?,
     }
     Ok(check.exit_code)
+}
+
+/// Standard output, whose reader may go when it has seen enough: that is no error.
+struct Readers<W>(W);
+
+impl<W: Write> Write for Readers<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(bytes.len()),
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self.0.flush() {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            flushed => flushed,
+        }
+    }
 }
 
 fn write_json(value: &impl serde::Serialize, out: &mut impl Write) -> Result<()> {

@@ -198,7 +198,9 @@ fn sort(error: &(dyn std::error::Error + 'static)) -> Error {
             None => this.source(),
         };
     }
-    Error::definite(error)
+    let text = error.to_string();
+    // a cause that a library tells as text alone, as of a footer that could not be fetched
+    if text.contains("Generic S3 error: ") { sort_s3(text) } else { Error::definite(text) }
 }
 
 /// The kernel does not tell its cause as a source, and shows a backtrace as a part of its message.
@@ -215,7 +217,15 @@ fn sort_kernel(error: &KernelError) -> Error {
 }
 
 /// What a store answers that no later run changes: S3 clients report these like a connection that broke.
-const REFUSALS: [&str; 14] = [
+const REFUSALS: [&str; 22] = [
+    "KeyTooLongError",
+    "InvalidRequest",
+    "InvalidArgument",
+    "EntityTooLarge",
+    "QuotaExceeded",
+    "405 Method Not Allowed",
+    "501 Not Implemented",
+    "507 Insufficient Storage",
     "NoSuchBucket",
     "InvalidBucketName",
     "InvalidAccessKeyId",
@@ -247,16 +257,7 @@ const HICCUPS: [&str; 8] = [
 fn sort_store(error: &object_store::Error) -> Error {
     match error {
         // S3 clients give up with `Generic` after their own retries; a local file system has nothing to wait for.
-        object_store::Error::Generic { store, .. } if *store != "LocalFileSystem" => {
-            let text = chain(error);
-            // whoever gave the token renews it, unless it was set by hand
-            let is_over = text.contains("ExpiredToken") && std::env::var_os("AWS_SESSION_TOKEN").is_some();
-            if is_over || REFUSALS.iter().any(|refusal| text.contains(refusal)) {
-                return Error::definite(text)
-                    .so("check the bucket's name and region, the endpoint, the credentials and what they allow");
-            }
-            Error::transient(text)
-        }
+        object_store::Error::Generic { store, .. } if *store != "LocalFileSystem" => sort_s3(chain(error)),
         object_store::Error::NotSupported { source } if chain(source.as_ref()).contains("credential") => {
             let text = chain(source.as_ref());
             if HICCUPS.iter().any(|hiccup| text.contains(hiccup)) {
@@ -271,6 +272,17 @@ fn sort_store(error: &object_store::Error) -> Error {
         }
         _ => Error::definite(chain(error)),
     }
+}
+
+/// What S3 answered, or that it did not.
+fn sort_s3(text: String) -> Error {
+    // whoever gave the token renews it, unless it was set by hand
+    let is_over = text.contains("ExpiredToken") && std::env::var_os("AWS_SESSION_TOKEN").is_some();
+    if is_over || REFUSALS.iter().any(|refusal| text.contains(refusal)) {
+        return Error::definite(text)
+            .so("check the bucket's name and region, the endpoint, the credentials and what they allow");
+    }
+    Error::transient(text)
 }
 
 /// An error with its causes, each said once.
@@ -313,6 +325,9 @@ mod tests {
         assert_eq!(Error::from(store("status 400: <Code>AuthorizationHeaderMalformed")).kind, Kind::Definite);
         let checkpoint = KernelError::Parquet(ParquetError::External(Box::new(store("503 SlowDown"))));
         assert_eq!(Error::from(DeltaTableError::KernelError(checkpoint)).kind, Kind::Transient);
+        let footer = ParquetError::General("Failed to fetch metadata: Generic S3 error: 503 SlowDown".to_owned());
+        assert_eq!(Error::from(DataFusionError::ParquetError(Box::new(footer))).kind, Kind::Transient);
+        assert_eq!(Error::from(store("400 Bad Request: <Code>KeyTooLongError</Code>")).kind, Kind::Definite);
         let credentials = |text: &str| Error::from(object_store::Error::NotSupported { source: text.into() }).kind;
         assert_eq!(credentials("the credential provider was not enabled"), Kind::Definite);
         assert_eq!(credentials("the credential provider timed out"), Kind::Transient);

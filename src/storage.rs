@@ -177,6 +177,12 @@ fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
     }
     let mut options: HashMap<String, String> = HashMap::new();
     if let Some(endpoint) = endpoint() {
+        if !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
+            return Err(Error::usage(format!(
+                "the environment names the endpoint {endpoint} (AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL), which must begin with \
+                 https:// or http://"
+            )));
+        }
         if endpoint.starts_with("http://") {
             options.insert("AWS_ALLOW_HTTP".into(), "true".into());
         }

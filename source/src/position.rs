@@ -53,6 +53,14 @@ impl Stamp {
         self.with_time(self.time()?.checked_sub_signed(seconds)?)
     }
 
+    /// The last that can stand before it.
+    pub fn just_before(self) -> Stamp {
+        match self.0 % 10_000 {
+            0 => self.before(1).map_or(self, |second| Stamp(second.0 + 9_999)),
+            _ => Stamp(self.0 - 1),
+        }
+    }
+
     /// The stamp in the name of a file that holds all tables' changes, `yyyyMMddHHmmssSSS`.
     pub fn from_digits(digits: &str) -> Option<Stamp> {
         let (date, time) = digits.split_at_checked(8)?;
@@ -147,6 +155,12 @@ mod tests {
     fn a_stamp_is_a_time() {
         let stamp: Stamp = "20240809-192717787".parse().unwrap();
         assert_eq!(stamp.as_unix_millis(), 1_723_231_637_787);
+    }
+
+    #[test]
+    fn nothing_stands_between_a_stamp_and_the_one_before() {
+        assert_eq!(stamp("20240809-192717787").just_before().as_i64(), 202408091927177869);
+        assert_eq!(stamp("20240301-000000000").just_before().as_i64(), 202402292359599999);
     }
 
     #[test]

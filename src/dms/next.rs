@@ -176,8 +176,7 @@ pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Re
         let is_open = |file: &RawFile| {
             file.segment() != ("", 0) || file.format() == DataFormat::Parquet || file.name.ends_with(".gz")
         };
-        let merged_changes = reached.position.changes > reached.position.older;
-        if merged_changes || (reached.position.load_complete && !new.iter().all(is_open)) {
+        if reached.position.merged().is_some() || (reached.position.load_complete && !new.iter().all(is_open)) {
             return Err(Error::definite(format!("{} came after the full load was complete; {REMEDIES}", names(&new))));
         }
         return Ok(Next::ContinueLoad { files: new, complete });
@@ -199,12 +198,15 @@ pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Re
 /// Where the load of the files of `listing` leads, of which change files up to `after` are older.
 pub fn loaded(listing: &Listing, after: Option<Stamp>, complete: bool) -> Position {
     let position = Position { older: after, ..Position::default() };
-    Position { load_complete: complete, ..passed(position, after, listing) }
+    let left_out = listing.changes.iter().filter_map(stamp).filter(|stamp| Some(*stamp) <= after).max();
+    Position { load_complete: complete, ..passed(position, left_out, listing, false) }
 }
 
-/// Where the change files up to `upto` lead, as far as their names tell.
-pub fn passed(before: Position, upto: Option<Stamp>, listing: &Listing) -> Position {
+/// Where the change files up to `upto` lead, as far as their names tell; late ones among them if these were included.
+pub fn passed(before: Position, upto: Option<Stamp>, listing: &Listing, include_late: bool) -> Position {
+    let is_sweep = listing.from.is_none() && (include_late || before.changes.is_none());
     Position {
+        swept: if is_sweep { listing.newest() } else { before.swept },
         // without changes a load may follow
         load_complete: upto.is_some(),
         changes: upto,
@@ -219,7 +221,11 @@ const STILL_LOADING: &str = "the full load is still being written, and a reload 
                              --load-complete TABLE";
 
 fn first_load(listing: &Listing, complete: bool, gone: Option<String>, wishes: &Wishes) -> Result<Next> {
-    let after = left_out(listing, wishes.changes_from).into_iter().filter_map(stamp).max();
+    let after = match wishes.changes_from {
+        // also for files that come later
+        Some(from) => Some(from.just_before()),
+        None => left_out(listing, None).into_iter().filter_map(stamp).max(),
+    };
     dated(listing, after)?;
     Ok(Next::Load { files: listing.loads.clone(), complete, after, gone })
 }
@@ -275,7 +281,7 @@ fn load_is_complete(listing: &Listing, wishes: &Wishes) -> bool {
 /// table, so those that were read last must still be there, whatever came after them (T-A10).
 fn vanished(listing: &Listing, reached: &Reached, wishes: &Wishes) -> Result<Option<String>> {
     let position = &reached.position;
-    let expired = wishes.expired_before.is_some_and(|before| match position.changes {
+    let expired = wishes.expired_before.is_some_and(|before| match position.merged() {
         Some(last) => last < before,
         // what was loaded is as old as the newest file that was there
         None => position.listed < before.as_unix_millis(),
@@ -283,14 +289,14 @@ fn vanished(listing: &Listing, reached: &Reached, wishes: &Wishes) -> Result<Opt
     if wishes.on_vanished == OnVanished::Keep || expired {
         return Ok(None);
     }
-    let is_last = |file: &RawFile| stamp(file).is_some() && stamp(file) == reached.position.changes;
+    let is_last = |file: &RawFile| stamp(file).is_some() && stamp(file) == position.merged();
     // a file without its time may be the one
     let last_is_there = listing.changes.iter().any(is_last) || !listing.undated.is_empty();
-    let last = reached.position.changes.filter(|_| !last_is_there).map(|last| format!("change file {last}"));
+    let last = position.merged().filter(|_| !last_is_there).map(|last| format!("change file {last}"));
     let first_load = || {
         let first = reached.load.first().filter(|first| !listing.loads.iter().any(|file| file.name == first.name))?;
         // before the first change there is nothing else to tell by
-        (wishes.expired_before.is_none() || position.changes.is_none()).then(|| first.name.clone())
+        (wishes.expired_before.is_none() || position.merged().is_none()).then(|| first.name.clone())
     };
     let Some(gone) = last.or_else(first_load) else { return Ok(None) };
     let is_merged = |file: &&RawFile| reached.load.iter().any(|read| read.is(file)) || is_last(file);
@@ -367,8 +373,14 @@ fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> R
     let is_other =
         |file: &RawFile| stamp(file) == position.changes && position.last != 0 && listing.trace(file) != position.last;
     let is_again = |file: &RawFile| wishes.again.contains(&file.shown);
+    // Others that were merged since may have taken the mark past it, or it was too old to be listed. Where nothing tells, all
+    // since the last sweep come once more, to the same rows.
+    let may_be_late = |file: &RawFile| {
+        let as_written = !listing.times_mean_nothing && stamp(file).is_some_and(|stamp| file.written_at(stamp));
+        wishes.include_late && file.modified > position.swept && !as_written
+    };
     let mut late = before;
-    late.retain(|file| is_late(file) || is_other(file) || is_again(file));
+    late.retain(|file| is_late(file) || is_other(file) || is_again(file) || may_be_late(file));
     let told_by_time = late.len();
     late.retain(|file| wishes.looks_for(file, position));
     if let Some(last) = position.changes.filter(|_| times_count && some_came_unseen(listing, position, told_by_time)) {

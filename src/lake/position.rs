@@ -28,7 +28,7 @@ const LISTED: &str = "lakemerge/dms/listed";
 /// [`Listing::trace`]: crate::dms::listing::Listing::trace
 const LAST: &str = "lakemerge/dms/last";
 
-/// [`Stamp`] of the last change file that is older than the full load; 0 where there is none, as in tables of earlier
+/// [`Stamp`] up to which change files are older than the full load; 0 where there is none, as in tables of earlier
 /// versions.
 const OLDER: &str = "lakemerge/dms/older";
 
@@ -43,8 +43,12 @@ const DAY: &str = "lakemerge/dms/day";
 /// [`Progress::mark`]: crate::dms::progress::Progress::mark
 const MARK: &str = "lakemerge/dms/mark";
 
+/// The largest LastModified among the raw files when all of them were last listed, and all that had come late were merged; 0
+/// where that is unknown, as in tables of earlier versions.
+const SWEPT: &str = "lakemerge/dms/swept";
+
 /// The ids of a complete position, all of which stand in every commit.
-pub const IDS: [&str; 9] = [VERSION, GENERATION, LOADED, CHANGES, LISTED, LAST, OLDER, DAY, MARK];
+pub const IDS: [&str; 10] = [VERSION, GENERATION, LOADED, CHANGES, LISTED, LAST, OLDER, DAY, MARK, SWEPT];
 
 /// How far a table has come in the order of its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,9 +62,15 @@ pub struct Position {
     pub older: Option<Stamp>,
     pub day: i64,
     pub mark: i64,
+    pub swept: i64,
 }
 
 impl Position {
+    /// The last change file merged; those that the load left out are none.
+    pub fn merged(&self) -> Option<Stamp> {
+        self.changes.filter(|_| self.changes > self.older)
+    }
+
     /// The `txn` actions of the commit that becomes `version`.
     pub fn transactions(&self, version: u64) -> Vec<Transaction> {
         let values = [
@@ -73,6 +83,7 @@ impl Position {
             (OLDER, self.older.map_or(0, Stamp::as_i64)),
             (DAY, self.day),
             (MARK, self.mark),
+            (SWEPT, self.swept),
         ];
         values.into_iter().map(|(id, value)| Transaction::new(id, value)).collect()
     }
@@ -89,6 +100,7 @@ impl Position {
             older: values.get(OLDER).filter(|older| **older != 0).and_then(|older| Stamp::from_i64(*older)),
             day: values.get(DAY).copied().unwrap_or_default(),
             mark: values.get(MARK).copied().unwrap_or_default(),
+            swept: values.get(SWEPT).copied().unwrap_or_default(),
         })
     }
 }
@@ -149,8 +161,9 @@ mod tests {
     fn a_position_is_read_back_as_it_was_written() {
         for changes in [None, Some("20240809-192717787".parse().unwrap())] {
             let listed = 1_700_000_000_000;
-            let (last, older, day, mark) = (17, changes, 18, 20);
-            let position = Position { generation: 3, load_complete: true, changes, listed, last, older, day, mark };
+            let (last, older, day, mark, swept) = (17, changes, 18, 20, 21);
+            let position =
+                Position { generation: 3, load_complete: true, changes, listed, last, older, day, mark, swept };
             let values: HashMap<_, _> =
                 position.transactions(7).into_iter().map(|txn| (txn.app_id, txn.version)).collect();
             assert_eq!(values[VERSION], 7);

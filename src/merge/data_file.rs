@@ -91,7 +91,7 @@ impl DataFile {
         let size = self.writer.bytes_written();
         self.send().await?;
         if let Some(mut out) = self.out.take() {
-            out.shutdown().await?;
+            out.shutdown().await.map_err(ended)?;
         }
         layout.added(std::mem::take(&mut self.path), partition_values, size, &footer)
     }
@@ -103,6 +103,17 @@ impl DataFile {
             Some(out) => Ok(out.put(bytes).await?),
             None => Ok(()),
         }
+    }
+}
+
+/// A store may have ended an upload though its answer was lost; asked again, it knows of none.
+fn ended(error: std::io::Error) -> Error {
+    let store = error.get_ref().and_then(|cause| cause.downcast_ref::<object_store::Error>());
+    match store {
+        Some(object_store::Error::NotFound { .. }) => {
+            Error::transient(format!("the answer to the end of an upload was lost: {error}"))
+        }
+        _ => Error::from(error),
     }
 }
 

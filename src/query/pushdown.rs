@@ -10,7 +10,8 @@ use std::sync::Arc;
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::{ExecutionPlan, with_new_children_if_necessary};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 
 /// A rule of the engine, for parts of a plan in which every column has a name of its own.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl PhysicalOptimizerRule for Unambiguous {
         if has_twins(&plan) {
             let inputs = plan.children().into_iter().map(|input| self.optimize(Arc::clone(input), config));
             let inputs = inputs.collect::<Result<_>>()?;
-            return with_new_children_if_necessary(plan, inputs);
+            return replace_children_if_necessary(plan, inputs);
         }
         self.0.optimize(plan, config)
     }

@@ -243,7 +243,7 @@ impl TableRun<'_> {
             step.contents = Some(contents.with_bad(&reading));
         }
         self.wishes.again.clear();
-        ahead.position = next::passed(ahead.position, upto, listing);
+        ahead.position = next::passed(ahead.position, upto, listing, self.wishes.include_late);
         Ok(step)
     }
 

@@ -8,7 +8,7 @@ mod steps;
 mod table;
 mod told;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use lakemerge_source::name::TableName;
 use lakemerge_source::position::Stamp;
+use parking_lot::Mutex;
 
 use crate::dms::listing;
 use crate::dms::next::Wishes;
@@ -35,6 +36,9 @@ use table::TableRun;
 
 /// Tables that are looked at at once.
 const LOOKED_AT: usize = 8;
+
+/// What tables at work have come to with their last commit, by their names.
+type Told = Arc<Mutex<BTreeMap<String, TableReport>>>;
 
 /// What the command line asks for.
 #[derive(Debug, Default, Clone)]
@@ -67,10 +71,19 @@ impl Options {
 /// What befalls one table is in its report, and the others go on; what concerns the whole run is the report's error.
 pub async fn run(job: Arc<Job>, options: Options, stopped: impl Future<Output = Error>) -> Report {
     let (started, start) = (Utc::now(), Instant::now());
-    let mut reports = vec![];
+    let (mut reports, told) = (vec![], Told::default());
     let ended = tokio::select! {
-        ended = all(&job, options, &mut reports) => ended,
-        error = stopped => Err(error),
+        ended = all(&job, options, &told, &mut reports) => ended,
+        error = stopped => {
+            let told = std::mem::take(&mut *told.lock());
+            let at_work = told.into_values().filter(|told| reports.iter().all(|report| report.table != told.table));
+            let at_work: Vec<_> = at_work.collect();
+            reports.extend(at_work.into_iter().map(|mut report| {
+                report.fail(&error);
+                report
+            }));
+            Err(error)
+        }
     };
     reports.sort_by(|a, b| a.table.cmp(&b.table));
     let report = Report::new("run", started, start.elapsed().as_secs_f64(), reports);
@@ -84,7 +97,7 @@ pub async fn run(job: Arc<Job>, options: Options, stopped: impl Future<Output = 
     }
 }
 
-async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -> Result<()> {
+async fn all(job: &Arc<Job>, options: Options, told: &Told, reports: &mut Vec<TableReport>) -> Result<()> {
     let options = options.in_lake(job);
     let names = tables(job, &options).await?;
     let known = names.clone();
@@ -100,11 +113,12 @@ async fn all(job: &Arc<Job>, options: Options, reports: &mut Vec<TableReport>) -
         .map(|name| {
             let (job, engine, lake, options) =
                 (Arc::clone(job), engine.of_its_own(), lake.clone(), Arc::clone(&options));
-            let others = Arc::clone(&others);
+            let (others, told) = (Arc::clone(&others), Arc::clone(told));
             // a task of its own, so that tables use all threads and a panic in one leaves the others alone
             async move {
                 let label = name.to_string();
-                let task = tokio::spawn(async move { run_table(&job, &engine, &lake, &options, name, others).await });
+                let task =
+                    tokio::spawn(async move { run_table(&job, &engine, &lake, &options, name, others, told).await });
                 task.await.unwrap_or_else(|error| {
                     let mut report = TableReport::new(label);
                     report.fail(&Error::from(error));
@@ -215,9 +229,10 @@ async fn run_table(
     options: &Options,
     name: TableName,
     others: Others,
+    told: Told,
 ) -> TableReport {
     let start = Instant::now();
-    let mut run = TableRun::new(job, engine, lake, name.clone(), wishes(job, options, &name), others);
+    let mut run = TableRun::new(job, engine, lake, name.clone(), wishes(job, options, &name), others).telling(told);
     let outcome = run.until_nothing_is_left().await;
     if outcome.is_ok() && job.maintenance {
         run.look_after().await;

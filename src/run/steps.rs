@@ -183,7 +183,7 @@ impl TableRun<'_> {
             upto = reached;
         };
         let mark = before.mark.max(read.progress.mark);
-        let position = Position { mark, ..next::passed(before, Some(upto), listing) };
+        let position = Position { mark, ..next::passed(before, Some(upto), listing, self.wishes.include_late) };
         let bad = reading.bad();
         let apart = self.set_apart(Some(&shown(&files)), bad).await?;
         let outcome = self.commit(opened, position, merged, None).await?;
@@ -216,7 +216,7 @@ impl TableRun<'_> {
         merged.counts.files_removed = opened.table.files.len() as u64;
         let generation = opened.ours.position.generation + 1;
         let emptied = Position { generation, mark: read.progress.mark, ..Position::default() };
-        let position = next::passed(emptied, upto, listing);
+        let position = next::passed(emptied, upto, listing, self.wishes.include_late);
         let facts = Facts { load: vec![], ..opened.ours.facts.clone() };
         let bad = reading.bad();
         let apart = self.set_apart(None, bad).await?;

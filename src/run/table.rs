@@ -12,8 +12,8 @@ use lakemerge_source::name::TableName;
 use lakemerge_source::position::Stamp;
 use lakemerge_source::schema::TableSchema;
 
-use super::definition;
 use super::evolve::Evolution;
+use super::{Told, definition};
 use crate::dms::listing::{self, Listing, RawFile};
 use crate::dms::next::{self, Next, Reached, Wishes};
 use crate::dms::reading::{self, Apart, Others, Reading};
@@ -43,6 +43,7 @@ pub struct TableRun<'a> {
     pub(super) wishes: Wishes,
     pub(super) report: TableReport,
     others: Others,
+    told: Told,
     /// The table as it was when it was last looked at.
     seen: Option<Table>,
 }
@@ -68,7 +69,17 @@ impl<'a> TableRun<'a> {
         // typed rows, keys and new files of a batch stand beside each other
         let batch_bytes = wishes.batch_bytes.min(engine.memory_limit() as u64 / 8);
         let wishes = Wishes { batch_bytes, ..wishes };
-        TableRun { job, engine, lake, meant: job.table(&name), name, wishes, report, others, seen: None }
+        let (meant, told) = (job.table(&name), Told::default());
+        TableRun { job, engine, lake, meant, name, wishes, report, others, told, seen: None }
+    }
+
+    /// The same, telling after each commit what it has come to.
+    pub(super) fn telling(self, told: Told) -> Self {
+        TableRun { told, ..self }
+    }
+
+    fn tell(&self) {
+        self.told.lock().insert(self.report.table.clone(), self.report.clone());
     }
 
     pub fn into_report(self) -> TableReport {
@@ -109,6 +120,7 @@ impl<'a> TableRun<'a> {
             let turn = self.engine.turn().await?;
             let outcome = self.step(step, opened, &listing).await?;
             drop(turn);
+            self.tell();
             if let Outcome::Committed(version) = outcome {
                 listed = Some((listing, Some(version)));
             }

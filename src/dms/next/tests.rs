@@ -30,7 +30,7 @@ fn loaded(modified: i64) -> Vec<LoadedFile> {
 
 fn at(changes: Option<&str>, listed: i64) -> Position {
     let changes = changes.map(|name| stamp(&file(name, 0)).unwrap());
-    Position { load_complete: true, changes, listed, ..Position::default() }
+    Position { load_complete: true, changes, listed, swept: listed, ..Position::default() }
 }
 
 fn check(files: &[(&str, i64)], position: Position, wishes: &Wishes) -> Result<Vec<String>> {
@@ -83,7 +83,7 @@ fn a_file_that_was_not_there_is_late_whatever_its_time() {
     assert!(error.contains("--include-late"), "{error}");
     let include = Wishes { include_late: true, ..wishes() };
     assert_eq!(check(&files, of_one, &include).unwrap(), [A, B]);
-    let merged = passed(of_one, stamp(&file(B, 0)), &listing(&files));
+    let merged = passed(of_one, stamp(&file(B, 0)), &listing(&files), false);
     assert!(check(&files, merged, &wishes()).unwrap().is_empty());
     // one that is gone is not one that came
     assert!(check(&[(LOAD, 1), (B, 3)], merged, &wishes()).unwrap().is_empty());
@@ -153,7 +153,8 @@ fn changes_that_are_older_than_the_load_are_left_out_where_times_tell() {
     assert_eq!(after(&[(LOAD, written - 5000), (A, written + 100)]), None);
     let since_a = Wishes { changes_from: stamp(&file(A, 0)), ..wishes() };
     let left = next(&listing(&[(LOAD, written + 5000), (A, written + 100)]), None, &since_a).unwrap();
-    assert!(matches!(left, Next::Load { after: None, .. }), "{left:?}");
+    let before_a = stamp(&file(A, 0)).map(|stamp| stamp.just_before());
+    assert!(matches!(&left, Next::Load { after, .. } if *after == before_a), "{left:?}");
     // a copy, made years later, of the changes first
     let copied = written + 1_000_000_000;
     assert_eq!(after(&[(LOAD, copied + 1), (A, copied)]), None);
@@ -360,4 +361,38 @@ fn a_load_without_changes_is_as_old_as_its_newest_file() {
     };
     assert!(vanished("20230101-000000000.csv").unwrap_err().to_string().contains("is gone"));
     assert!(!format!("{:?}", vanished("20250101-000000000.csv")).contains("is gone"));
+}
+
+#[test]
+fn a_file_that_came_late_is_found_after_others_were_merged() {
+    const C: &str = "20240101-000000003.csv";
+    let include = Wishes { include_late: true, ..wishes() };
+    let files = [(LOAD, 1), (A, 9), (B, 3), (C, 10)];
+    let passed = passed(at(Some(B), 3), stamp(&file(C, 0)), &listing(&files), false);
+    assert_eq!((passed.listed, passed.swept), (10, 3));
+    assert!(check(&files, passed, &wishes()).unwrap().is_empty());
+    assert_eq!(check(&files, passed, &include).unwrap(), [A, B, C]);
+    let swept = super::passed(passed, stamp(&file(C, 0)), &listing(&files), true);
+    assert!(check(&files, swept, &include).unwrap().is_empty());
+    // what was written in its time did not come late
+    let stamp_of_a = stamp(&file(A, 0)).unwrap().as_unix_millis();
+    let files = [(LOAD, 1), (A, stamp_of_a), (B, stamp_of_a), (C, stamp_of_a)];
+    assert!(check(&files, Position { listed: i64::MAX, last: 0, ..passed }, &include).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_older_than_the_load_stays_so() {
+    let from = stamp(&file(B, 0)).unwrap();
+    let wishes = Wishes { changes_from: Some(from), ..wishes() };
+    let after = match next(&listing(&[(LOAD, 1), (B, 3)]), None, &wishes).unwrap() {
+        Next::Load { after, .. } => after,
+        other => panic!("{other:?}"),
+    };
+    let position = super::loaded(&listing(&[(LOAD, 1), (B, 3)]), after, true);
+    assert_eq!((position.changes, position.merged()), (None, None));
+    assert_eq!(check(&[(LOAD, 1), (A, 9), (B, 3)], position, &Wishes::default()).unwrap(), [B]);
+    // left out, it is none that was merged
+    let left_out = super::loaded(&listing(&[(LOAD, 1), (A, 1)]), after, true);
+    assert_eq!((left_out.changes, left_out.merged()), (stamp(&file(A, 0)), None));
+    assert_eq!(check(&[(LOAD, 1), (B, 3)], left_out, &wishes).unwrap(), [B]);
 }

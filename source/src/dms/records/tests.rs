@@ -5,8 +5,8 @@ use crate::dms::cut::Stop;
 use crate::dms::layout;
 use crate::dms::names::decompress;
 use crate::dms::settings::{RowDelimiter, WrittenChanges};
-use crate::schema::TableSchema;
 use crate::schema::tests::any_sql_type;
+use crate::schema::{Column, TableSchema};
 use arrow::array::{Array, AsArray, StringArray};
 use arrow::datatypes::DataType;
 use proptest::prelude::*;
@@ -445,7 +445,7 @@ proptest! {
 fn a_header_that_was_not_told_of_is_refused_in_any_case() {
     let column = |name: &str| Column { name: name.to_owned(), sql_type: SqlType::Text, nullable: true };
     let columns = vec![column("a"), column("b")];
-    let shape = Arc::new(Shape::of(crate::schema::TableSchema { columns, primary_key: vec![] }));
+    let shape = Arc::new(Shape::of(TableSchema { columns, primary_key: vec![] }));
     let (settings, input) = (S3Settings::default(), "A,B\n1,2\n".as_bytes());
     let mut reader = RecordReader::new(input, &settings, FileKind::Load, shape, DatetimeAs::default());
     assert!(reader.next(9).unwrap_err().to_string().contains("AddColumnName"));
