@@ -98,6 +98,17 @@ impl From<object_store::Error> for Error {
     }
 }
 
+impl Error {
+    /// The same with where it leaves a table that is at this `version` and `position`, if there is one.
+    pub fn unfinished(self, version: Option<u64>, position: Option<&str>) -> Error {
+        let at = position.unwrap_or("its last good version");
+        match version {
+            Some(_) => self.so(format!("nothing more was merged, the table stays at {at}")),
+            None => self.so("nothing was merged"),
+        }
+    }
+}
+
 impl From<DeltaTableError> for Error {
     fn from(error: DeltaTableError) -> Self {
         sort(&error)

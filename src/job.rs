@@ -73,6 +73,7 @@ impl Job {
             .as_ref()
             .map(|file| TaskSettings::parse(&read(config, file)?).map_err(|e| Error::usage(e).at(file.display())));
         let mut warnings = settings.warnings.clone();
+        warnings.extend(without_use(config));
         let (settings, all) = (Arc::new(settings), OfAll::new(config));
         let tables = table::tables(config, &mappings, &settings, &all)?;
         let unselected = tables.iter().filter(|(_, table)| !mappings.selects(&table.source));
@@ -81,6 +82,9 @@ impl Job {
                 format!("[[table]] {name}: no rule of table_mappings selects it, so it is left alone")
             }),
         );
+        if config.lake.url.is_empty() {
+            return Err(Error::usage("it names no folder").at("lake.url"));
+        }
         let raw = stores.open(&source.url, &config.folder).map_err(|e| e.at("source.url"))?;
         let lake = stores.open(&config.lake.url, &config.folder).map_err(|e| e.at("lake.url"))?;
         if raw.is_same(&lake) {
@@ -182,6 +186,14 @@ impl OfAll {
             rewrite_types: config.source.on_type_change == Some(config::OnTypeChange::Rewrite),
         }
     }
+}
+
+/// What the configuration says for commands that are not carried out.
+fn without_use(config: &Config) -> impl Iterator<Item = String> {
+    let mysql = config.mysql.as_ref().map(|_| "[mysql]");
+    let capture = config.capture.as_ref().map(|_| "[capture]");
+    let found = mysql.into_iter().chain(capture);
+    found.map(|section| format!("{section} of the configuration is for commands that this version does not have"))
 }
 
 /// A setting that changes the outcome and is not carried out is refused by name: to ignore it would be silent.

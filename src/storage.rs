@@ -3,7 +3,7 @@
 pub mod parquet;
 
 use std::collections::HashMap;
-use std::path::Path as LocalPath;
+use std::path::{Path as LocalPath, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,13 @@ impl Location {
     /// True where modification times and ETags come from a local file system, and so say nothing about writers.
     pub fn is_local(&self) -> bool {
         self.url.scheme() == "file"
+    }
+
+    /// The first link below `folder` that leads nowhere, which the store's listing passes over: on a local path, the volume it
+    /// leads to may not be there.
+    pub fn dangling(&self, folder: &Path) -> Option<PathBuf> {
+        let root = Url::parse("file:///").ok().filter(|_| self.is_local())?.to_file_path().ok()?;
+        dangling(&root.join(folder.as_ref()))
     }
 
     /// True if both are the same folder.
@@ -132,6 +139,18 @@ fn directory_url(text: &str, base: &LocalPath) -> Result<Url> {
     }
     let path = std::path::absolute(base.join(text)).map_err(|e| Error::usage(format!("{text}: {e}")))?;
     Url::from_directory_path(&path).map_err(|()| Error::usage(format!("{} is no folder's path", path.display())))
+}
+
+fn dangling(folder: &LocalPath) -> Option<PathBuf> {
+    // what cannot be read is told by the listing
+    std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
+        let (kind, path) = (entry.file_type().ok()?, entry.path());
+        match (kind.is_symlink(), kind.is_dir()) {
+            (true, _) => path.metadata().is_err().then_some(path),
+            (_, true) => dangling(&path),
+            _ => None,
+        }
+    })
 }
 
 fn looks_encoded(path: &str) -> bool {

@@ -282,6 +282,9 @@ pub async fn files(raw: &Location, folders: &Folders, table: &TableName, from: O
         ..Listing::default()
     };
     let folder = below(raw, &format!("{}/{}", table.schema, table.table))?;
+    if let Some(link) = raw.dangling(&folder) {
+        return Err(Error::definite(format!("{}: the link leads nowhere; is a volume not mounted?", link.display())));
+    }
     // the folders of dates do not sort by time in every form
     let range = Range { folder: &folder, before_stamp: "", from: from.filter(|_| !folders.date_partitions) };
     let mut objects = range.objects(raw);

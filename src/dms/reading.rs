@@ -319,10 +319,7 @@ impl Reading {
             .at(&file.shown));
         }
         if reader.records() == 0 && !self.settings.add_column_name && file.format() == DataFormat::Csv {
-            return Err(Error::definite(format!(
-                "{}: an empty LOAD file, but DMS writes none for a table without rows; was it cut while it was copied?",
-                file.shown
-            )));
+            return Err(empty(file));
         }
         let loaded =
             LoadedFile { name: file.name.clone(), size: file.size, tag: file.tag.clone(), hash: digest.hash() };
@@ -375,6 +372,12 @@ pub(super) fn at(file: &RawFile, error: RecordError) -> Error {
         other => Error::definite(other),
     }
     .at(&file.shown)
+}
+
+/// The error for a LOAD file without a record.
+pub fn empty(file: &RawFile) -> Error {
+    Error::definite("an empty LOAD file, but DMS writes none for a table without rows; was it cut while it was copied?")
+        .at(&file.shown)
 }
 
 /// How many bytes `file` has when it is unpacked, roughly.

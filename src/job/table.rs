@@ -20,6 +20,7 @@ use crate::dms::metadata::MetadataColumn;
 use crate::dms::next::OnVanished;
 use crate::error::{Error, Result};
 use crate::lake::TableType;
+use crate::lake::position::Facts;
 
 /// What is meant for one table.
 #[derive(Clone)]
@@ -71,6 +72,17 @@ pub struct Definition {
     pub partition_by: Vec<usize>,
 }
 
+impl Definition {
+    /// The same for a table whose configuration holds `facts`: records from before columns were added may still come.
+    pub fn of_table(mut self, facts: &Facts) -> Definition {
+        self.key_is_primary = facts.key_is_primary;
+        if !facts.added.is_empty() && facts.others.is_none_or(|others| others == self.shape.others()) {
+            self.shape = Arc::new(Shape::clone(&self.shape).with_added(&facts.added));
+        }
+        self
+    }
+}
+
 impl TableJob {
     /// The columns of the Delta table: the source's, then those that are added.
     pub fn arrow(&self, schema: &TableSchema) -> SchemaRef {
@@ -114,6 +126,11 @@ impl TableJob {
             let at = shape.position_of(column).ok_or_else(|| no_such_column("partition_by", column, schema))?;
             if partition_by.contains(&at) {
                 return Err(Error::usage(format!("partition_by names {column} twice")));
+            }
+            if matches!(schema.columns[at].sql_type, SqlType::Bytes | SqlType::Binary(_)) {
+                return Err(Error::usage(format!(
+                    "partition_by names {column}, which holds bytes, and a folder's name is a text"
+                )));
             }
             partition_by.push(at);
         }

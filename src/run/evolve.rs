@@ -19,6 +19,7 @@ use serde_json::json;
 
 use super::table::{Opened, TableRun};
 use crate::error::{At, Error, Result};
+use crate::job::Definition;
 use crate::lake::commit::{Commit, Outcome};
 use crate::lake::create;
 use crate::lake::position::Facts;
@@ -105,6 +106,15 @@ impl Evolution {
     }
 }
 
+impl Evolution {
+    /// What the table's configuration holds afterwards.
+    pub fn of(&self, old: &Facts, definition: &Definition) -> Facts {
+        let added = old.added.iter().chain(&self.added).cloned().collect();
+        let others = old.others.map(|others| others + definition.shape.before_images_of(&self.added));
+        Facts { schema: definition.schema.clone(), added, others, ..old.clone() }
+    }
+}
+
 impl TableRun<'_> {
     /// Gives the table the columns that are configured, or that it was `told` of, in a commit of its own.
     pub(super) async fn evolve(
@@ -116,10 +126,7 @@ impl TableRun<'_> {
         let table = &opened.table;
         let definition = self.meant.definition(&self.name, Some(told))?;
         let layout = self.layout(&definition)?;
-        let old = &opened.ours.facts;
-        let added = old.added.iter().chain(&evolution.added).cloned().collect();
-        let others = old.others.map(|others| others + definition.shape.before_images_of(&evolution.added));
-        let facts = Facts { schema: definition.schema.clone(), added, others, ..old.clone() };
+        let facts = evolution.of(&opened.ours.facts, &definition);
         let mut actions = create::replaced(table, &layout.schema, &layout.partition_by, &facts)?;
         let mut counts = Counts::default();
         if !evolution.retyped.is_empty() {
@@ -136,17 +143,21 @@ impl TableRun<'_> {
         let outcome = commit.onto(table).await?;
         if let Outcome::Committed(version) = outcome {
             self.committed(version, opened.ours.position, counts);
-            let notes = &mut self.report.notes;
-            notes.extend(evolution.added.iter().map(|name| {
-                format!(
-                    "column {name} is new: rows that no change touches since then have NULL there, whatever its default"
-                )
-            }));
-            notes.extend(evolution.retyped.iter().map(|(was, is)| {
-                format!("column {} was {} and is {}; the table was rewritten", is.name, was.sql_type, is.sql_type)
-            }));
+            self.note_evolution(evolution);
         }
         Ok(outcome)
+    }
+
+    pub(super) fn note_evolution(&mut self, evolution: &Evolution) {
+        let notes = &mut self.report.notes;
+        notes.extend(evolution.added.iter().map(|name| {
+            format!(
+                "column {name} is new: rows that no change touches since then have NULL there, whatever its default"
+            )
+        }));
+        notes.extend(evolution.retyped.iter().map(|(was, is)| {
+            format!("column {} was {} and is {}; the table was rewritten", is.name, was.sql_type, is.sql_type)
+        }));
     }
 
     /// All rows with the columns of `layout`.

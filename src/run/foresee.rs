@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
+use lakemerge_source::dms::names::DataFormat;
 use lakemerge_source::dms::records::Operation;
-use lakemerge_source::dms::shape::Shape;
 use lakemerge_source::position::Stamp;
 use lakemerge_source::schema::{Column, TableSchema};
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use super::table::{Opened, TableRun, same_key};
 use crate::dms::changes::ChangeRows;
 use crate::dms::listing::{Listing, RawFile};
 use crate::dms::next::{self, Next, Reached};
-use crate::dms::reading::{Incoming, Reading};
+use crate::dms::reading::{self, Incoming, Reading};
 use crate::error::{Error, Result};
 use crate::job::{Definition, SchemaFrom};
 use crate::lake::position::{LoadedFile, Position};
@@ -56,7 +56,9 @@ impl TableRun<'_> {
             plan.reaches.clone_from(&plan.position);
         }
         if let Err(error) = outcome {
-            plan.fail(&error);
+            let version = plan.version.or(plan.steps.last().map(|_| 0));
+            let position = if plan.steps.is_empty() { &plan.position } else { &plan.reaches };
+            plan.fail(&error.unfinished(version, position.as_deref()));
         }
         plan
     }
@@ -72,6 +74,9 @@ impl TableRun<'_> {
         let reached = ahead.as_ref().map(|a| Reached { position: a.position, load: &a.load });
         let opened = ahead.as_ref().and_then(|ahead| ahead.opened.as_ref());
         let mut listing = self.list(self.wishes.from(reached.as_ref()), opened).await?;
+        if let Some(opened) = opened {
+            self.note_doubtful(&listing, opened);
+        }
         loop {
             let reached = ahead.as_ref().map(|a| Reached { position: a.position, load: &a.load });
             let mut next = next::next(&listing, reached.as_ref(), &self.wishes)?;
@@ -113,15 +118,17 @@ impl TableRun<'_> {
         Ok(())
     }
 
-    fn ahead_of(&self, opened: Opened, plan: &mut TablePlan) -> Result<Ahead> {
+    fn ahead_of(&mut self, opened: Opened, plan: &mut TablePlan) -> Result<Ahead> {
         // before a reload the configuration need not fit the table that is there
         let mut definition = if self.wishes.reload { None } else { Some(self.defined(&opened)?.0) };
-        let (position, load) = (opened.ours.position, opened.ours.facts.load.clone());
+        let facts = &opened.ours.facts;
+        let (position, load) = (opened.ours.position, facts.load.clone());
         let mut rewritten = false;
         if let (Some(evolution), Some(definition)) = (&opened.evolution, &mut definition) {
-            let added: Vec<_> = opened.ours.facts.added.iter().chain(&evolution.added).cloned().collect();
-            definition.shape = Arc::new(Shape::clone(&definition.shape).with_added(&added));
-            plan.schema_changes = differences(&opened.ours.facts.schema, &definition.schema);
+            let meant = self.meant.definition(&self.name, Some(&facts.schema))?;
+            *definition = meant.clone().of_table(&evolution.of(facts, &meant));
+            plan.schema_changes = differences(&facts.schema, &definition.schema);
+            self.note_evolution(evolution);
             let reaches = position.changes.map(|stamp| stamp.to_string());
             plan.takes(Step { reaches, ..Step::new(StepKind::Evolve, &[]) });
             // the files that are there now then say nothing of what later steps touch
@@ -139,6 +146,7 @@ impl TableRun<'_> {
         depth: Depth,
     ) -> Result<(Step, Ahead)> {
         let mut step = Step::new(StepKind::Load, files);
+        self.refuse_empty(files)?;
         let mut definition = None;
         if depth == Depth::Names && matches!(self.meant.schema, SchemaFrom::Infer) {
             self.report.notes.push("the columns are inferred from the load; --deep says what they would be".into());
@@ -174,6 +182,7 @@ impl TableRun<'_> {
         match step {
             Next::ContinueLoad { files, complete } => {
                 let mut step = Step::new(StepKind::ContinueLoad, &files);
+                self.refuse_empty(&files)?;
                 if let (Depth::Records, Some(definition)) = (depth, &ahead.definition) {
                     let reading = self.reading(definition);
                     let incoming = reading.load_rows(files.clone());
@@ -215,6 +224,7 @@ impl TableRun<'_> {
             }
             Next::AcceptLoad => {
                 self.wishes.accept_load = false;
+                self.note_accepted(listing.loads.len());
                 ahead.load = loaded(&listing.loads);
                 Ok(Step::new(StepKind::AcceptLoad, &listing.loads))
             }
@@ -248,13 +258,14 @@ impl TableRun<'_> {
     }
 
     /// The columns that the files of a step tell of, where the table is to have them.
-    async fn foresee_columns(&self, step: &Next, ahead: &mut Ahead, plan: &mut TablePlan) -> Result<()> {
+    async fn foresee_columns(&mut self, step: &Next, ahead: &mut Ahead, plan: &mut TablePlan) -> Result<()> {
         let Some(definition) = &mut ahead.definition else { return Ok(()) };
         let Some((evolution, told)) = self.told_beyond(&definition.schema, step.merges()).await? else {
             return Ok(());
         };
         let evolved = self.meant.definition(&self.name, Some(&told))?;
         plan.schema_changes.extend(differences(&definition.schema, &evolved.schema));
+        self.note_evolution(&evolution);
         let reaches = ahead.position.changes.map(|stamp| stamp.to_string());
         plan.takes(Step { reaches, ..Step::new(StepKind::Evolve, &[]) });
         *definition = Definition { key_is_primary: definition.key_is_primary, ..evolved };
@@ -262,6 +273,15 @@ impl TableRun<'_> {
             ahead.opened = None;
         }
         Ok(())
+    }
+
+    /// What is empty can be seen in the listing.
+    fn refuse_empty(&self, files: &[RawFile]) -> Result<()> {
+        let is_empty = |file: &&RawFile| file.size == 0 && !self.job.settings.add_column_name;
+        match files.iter().filter(|file| file.format() == DataFormat::Csv).find(is_empty) {
+            Some(file) => Err(reading::empty(file)),
+            None => Ok(()),
+        }
     }
 
     fn note_emptying(&mut self, gone: &str, opened: &Opened) {

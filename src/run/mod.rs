@@ -239,11 +239,7 @@ async fn run_table(
     }
     let mut report = run.into_report();
     if let Err(error) = outcome {
-        let at = report.position.as_deref().unwrap_or("its last good version");
-        report.fail(&match report.version {
-            Some(_) => error.so(format!("nothing more was merged, the table stays at {at}")),
-            None => error.so("nothing was merged"),
-        });
+        report.fail(&error.unfinished(report.version, report.position.as_deref()));
     }
     report.seconds = start.elapsed().as_secs_f64();
     report

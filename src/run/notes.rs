@@ -68,8 +68,12 @@ impl TableRun<'_> {
         let hashed = self.hashed(&listing.loads).await?.into_iter();
         let loaded = |(RawFile { name, size, tag, .. }, hash)| LoadedFile { name, size, tag, hash };
         let load: Vec<_> = hashed.map(loaded).collect();
-        self.report.notes.push(format!("{} LOAD files are taken as merged; none was read into the table", load.len()));
+        self.note_accepted(load.len());
         Ok(load)
+    }
+
+    pub(super) fn note_accepted(&mut self, files: usize) {
+        self.report.notes.push(format!("{files} LOAD files are taken as merged; none was read into the table"));
     }
 
     /// Takes a table that somebody else wrote as one of ours, with the LOAD files as merged and all changes to come:

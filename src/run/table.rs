@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakemerge_source::dms::shape::Shape;
 use lakemerge_source::infer::Inference;
 use lakemerge_source::name::TableName;
 use lakemerge_source::position::Stamp;
@@ -22,7 +21,6 @@ use crate::error::{Error, Result};
 use crate::job::{Definition, Job, SchemaFrom, TableJob};
 use crate::lake::Lake;
 use crate::lake::commit::Outcome;
-use crate::lake::position::Facts;
 use crate::lake::quarantine;
 use crate::lake::table::{Ours, Table};
 use crate::maintain::{self, Upkeep};
@@ -308,12 +306,8 @@ impl<'a> TableRun<'a> {
     }
 
     pub(super) fn defined(&self, opened: &Opened) -> Result<(Definition, Layout)> {
-        let mut definition = self.meant.definition(&self.name, Some(&opened.ours.facts.schema))?;
-        definition.key_is_primary = opened.ours.facts.key_is_primary;
-        let Facts { added, others, .. } = &opened.ours.facts;
-        if !added.is_empty() && others.is_none_or(|others| others == definition.shape.others()) {
-            definition.shape = Arc::new(Shape::clone(&definition.shape).with_added(added));
-        }
+        let definition = self.meant.definition(&self.name, Some(&opened.ours.facts.schema))?;
+        let definition = definition.of_table(&opened.ours.facts);
         let layout = self.layout(&definition)?;
         Ok((definition, layout))
     }

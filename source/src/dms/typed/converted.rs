@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
+use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{CastOptions, cast, cast_with_options, max, min};
 use arrow::datatypes::{DataType, Date32Type, Float32Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
@@ -45,6 +46,11 @@ pub fn converted(
     values: &ArrayRef,
     operations: &[Operation],
 ) -> Result<(ArrayRef, u64), Mismatch> {
+    if let Some(row) = rounded(values, &into.sql_type().arrow(datetime))? {
+        let value = Texts::of(values, into.sql_type())?.shown()?.value(row).try_to_string()?;
+        let reason = format!("is no {} that is exactly the same", into.sql_type());
+        return Err(Mismatch::Value { row, value: Some(value), reason });
+    }
     // a delete may carry its key alone
     let may_be_null = |row: usize| values.is_valid(row) || operations[row] == Operation::Delete;
     let nulls_are_right = into.is_nullable() || values.null_count() == 0 || (0..values.len()).all(may_be_null);
@@ -52,6 +58,16 @@ pub fn converted(
         Some(converted) => Ok((converted, 0)),
         None => one_by_one(into, values, operations),
     }
+}
+
+/// The first of integers that a floating-point number does not hold.
+fn rounded(values: &ArrayRef, to: &DataType) -> Result<Option<usize>, ArrowError> {
+    if !values.data_type().is_integer() || !to.is_floating() {
+        return Ok(None);
+    }
+    let back = cast(&cast(values, to)?, values.data_type())?;
+    let same = not_distinct(values, &back)?;
+    Ok((0..values.len()).find(|row| !same.value(*row)))
 }
 
 /// All values at once, where no value can be another one afterwards; `None` where that is not sure.
