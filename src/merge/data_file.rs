@@ -73,7 +73,9 @@ impl DataFile {
         bytes: u64,
         fill: impl FnOnce(&mut SerializedRowGroupWriter<'_, Vec<u8>>) -> Result<(), ParquetError>,
     ) -> Result<()> {
-        self.writer.inner_mut().reserve(usize::try_from(bytes).unwrap_or_default());
+        // with a bit for what is not told, since a buffer that is too short doubles
+        let bytes = usize::try_from(bytes).unwrap_or_default();
+        self.writer.inner_mut().reserve(bytes + bytes / 16);
         let mut group = self.writer.next_row_group()?;
         fill(&mut group)?;
         group.close()?;

@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 
 /// Rows that one record batch holds at most.
 const ROWS: usize = 16 * 1024;
+/// The same for their bytes: a few batches are held on their way into a file.
+const BYTES: usize = 8 << 20;
 
 /// Rows by partition and key, which stay where they were read until they are written.
 #[derive(Default, Clone)]
@@ -80,9 +82,13 @@ impl Upserts {
 
     /// About how many bytes the rows take in memory.
     pub fn bytes(&self) -> usize {
+        self.bytes_of_row() * self.count()
+    }
+
+    fn bytes_of_row(&self) -> usize {
         let rows: usize = self.batches.iter().map(RecordBatch::num_rows).sum();
         let bytes: usize = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();
-        bytes / rows.max(1) * self.count()
+        bytes / rows.max(1)
     }
 
     /// All rows, in batches of bounded size.
@@ -92,8 +98,9 @@ impl Upserts {
 
     /// Some of the rows, in batches of bounded size.
     pub fn chunks_of(&self, layout: &Layout, rows: Range<usize>) -> impl Iterator<Item = Result<RecordBatch>> {
-        let starts = rows.clone().step_by(ROWS);
-        starts.map(move |start| self.chunk(layout, start..rows.end.min(start + ROWS)))
+        let at_once = (BYTES / self.bytes_of_row().max(1)).clamp(1, ROWS);
+        let starts = rows.clone().step_by(at_once);
+        starts.map(move |start| self.chunk(layout, start..rows.end.min(start + at_once)))
     }
 
     fn chunk(&self, layout: &Layout, rows: Range<usize>) -> Result<RecordBatch> {

@@ -46,11 +46,14 @@ pub async fn plan(
             Some(scope) => scope,
             None => scope.insert(scope::of(&mut statement, catalog).await?),
         };
+        let mut rewritten = false;
         for missing in &missing {
             let name = missing.resolve(&mut statement, scope)?;
-            if !missing.rewrite(&mut statement, &name) {
-                return Err(error.into());
-            }
+            // another one of this round may have been written everywhere
+            rewritten |= missing.rewrite(&mut statement, &name, missing.is_anywhere(scope, &name));
+        }
+        if !rewritten {
+            return Err(error.into());
         }
     }
     Err(QueryError::sql("the names in this statement differ only in case between its parts; write them exactly"))
@@ -170,9 +173,16 @@ impl Missing {
         })
     }
 
-    /// Writes the name at its place; without a known place, wherever it is typed the same.
-    fn rewrite(&self, statement: &mut Statement, name: &[String]) -> bool {
+    /// True if `name` is what is meant wherever it is typed so, in whatever SELECT.
+    fn is_anywhere(&self, scope: &Scope, name: &[String]) -> bool {
+        let all = scope.columns.iter().filter_map(|column| self.spelled(column)).collect();
+        matches!(self.choose(all), Meant::One(meant) if meant == name)
+    }
+
+    /// Writes the name at its place; wherever it is typed the same, if it means the same there or has no known place.
+    fn rewrite(&self, statement: &mut Statement, name: &[String], everywhere: bool) -> bool {
         let mut visitor = Rewrite::to(self, name);
+        visitor.place = visitor.place.filter(|_| !everywhere);
         let _ = identifiers::visit(statement, &mut visitor);
         if visitor.hits == 0 && visitor.place.is_some() {
             visitor.place = None;

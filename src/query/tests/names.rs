@@ -159,3 +159,14 @@ async fn a_join_by_names_that_are_spelled_in_two_ways_is_refused() {
         assert_eq!(rows(sql).await, "3", "{sql}");
     }
 }
+
+#[tokio::test]
+async fn a_name_that_is_typed_often_is_found_each_time() {
+    assert_eq!(rows("select -year, year from coal_prod order by 2 limit 1").await, "-2013,2013");
+    assert_eq!(
+        rows("select not (code = \'x\'), code from coal_prod where code is not null order by 2").await,
+        "true,CHN\ntrue,IND"
+    );
+    let many = vec!["year"; 300].join(", ");
+    assert_eq!(rows(&format!("select count(*) from coal_prod where greatest({many}) = 2014")).await, "1");
+}
