@@ -166,6 +166,7 @@ impl TableRun<'_> {
                 let reading = self.reading(&defined);
                 let rows = reading.load(files.to_vec());
                 let (read, doubles) = load::count(self.engine, &layout, rows, same_key(defined.key_is_primary)).await?;
+                self.note_doubles(doubles, &layout.key);
                 let (read, zero_dates) = (read.counts.records, read.counts.zero_dates);
                 let contents =
                     Contents { read, inserts: read, netted_away: doubles, zero_dates, ..Contents::default() };

@@ -3,7 +3,7 @@
 mod definition;
 mod evolve;
 mod foresee;
-mod notes;
+mod adoption;
 mod steps;
 mod table;
 mod told;

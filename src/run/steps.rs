@@ -118,6 +118,7 @@ impl TableRun<'_> {
             self.wishes.reload = false;
             self.read(loaded.read.counts);
             self.report.load_files += load_files;
+            self.note_doubles(loaded.doubles, &layout.key);
             self.note_older(listing, old.as_ref().and_then(|old| old.ours.position.changes));
             self.committed(version, position, counts);
         }
@@ -278,6 +279,16 @@ impl TableRun<'_> {
         let Some(first) = bad.first() else { return };
         let more = if bad.len() > 1 { format!(" and {} more", bad.len() - 1) } else { String::new() };
         self.report.notes.push(format!("in quarantine: {}, {first}{more}", first.file));
+    }
+
+    pub(super) fn note_doubles(&mut self, doubles: u64, key: &[String]) {
+        if doubles > 0 {
+            self.report.notes.push(format!(
+                "{doubles} rows of the full load have a key ({}) that comes again in it, and the later rows stay, as where DMS \
+                 begins a load again; if there are many, look whether columns and settings fit the files",
+                key.join(", ")
+            ));
+        }
     }
 
     fn note_emptied(&mut self, gone: &str, rows: Option<u64>) {

@@ -277,7 +277,10 @@ impl Site {
     #[track_caller]
     pub fn rows_where(&self, table: &Table, condition: &str) -> Vec<Row> {
         let columns = table.lake_columns();
-        let value = |row: &Value, (name, kind): &(String, String)| canonical(row[name].as_str()?, kind);
+        let value = |row: &Value, (name, kind): &(String, String)| match &row[name] {
+            Value::Null if row.get(name).is_some() => None,
+            value => canonical(value.as_str().unwrap_or_else(|| panic!("{name} is no text: {row}")), kind),
+        };
         let rows = self.query(&format!("{} WHERE {condition}", table.select()));
         let row = |row: &Value| columns.iter().map(|column| value(row, column)).collect();
         let mut rows: Vec<Row> = rows.iter().map(row).collect();
