@@ -433,3 +433,19 @@ impl ReadCounts {
         self.zero_dates += other.zero_dates;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_ends_early_is_an_error() {
+        let all = |work: fn(&Taker<u32>) -> Result<()>| on_a_thread(work).collect::<Vec<_>>();
+        let told = all(|taker| taker.send(1)).await;
+        assert!(matches!(told[..], [Ok(1)]), "{told:?}");
+        let told = all(|_| Err(Error::definite("a reason"))).await;
+        assert!(matches!(&told[..], [Err(error)] if error.to_string() == "a reason"), "{told:?}");
+        let told = all(|taker| taker.send(1).map(|()| panic!("on purpose"))).await;
+        assert!(matches!(&told[..], [Ok(1), Err(error)] if error.to_string().contains("ended early")), "{told:?}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Readers of data files that tell the memory pool what they hold, so that sorts and joins beside them spill in time.
 
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use deltalake::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use deltalake::parquet::arrow::async_reader::AsyncFileReader;
 use deltalake::parquet::errors::{ParquetError, Result as ParquetResult};
 use deltalake::parquet::file::metadata::ParquetMetaData;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::error::Error;
@@ -89,7 +91,13 @@ impl AsyncFileReader for Reader {
         &'a mut self,
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
-        self.reader.get_metadata(options)
+        let path = self.path.clone();
+        let metadata = AssertUnwindSafe(self.reader.get_metadata(options)).catch_unwind();
+        // the reader takes lengths of the footer for those of a file that was cut since
+        Box::pin(metadata.map(move |metadata| match metadata {
+            Ok(metadata) => metadata,
+            Err(_) => Err(ParquetError::General(format!("{path}: the file is damaged or not whole"))),
+        }))
     }
 }
 

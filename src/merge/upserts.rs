@@ -82,13 +82,17 @@ impl Upserts {
 
     /// About how many bytes the rows take in memory.
     pub fn bytes(&self) -> usize {
-        self.bytes_of_row() * self.count()
-    }
-
-    fn bytes_of_row(&self) -> usize {
         let rows: usize = self.batches.iter().map(RecordBatch::num_rows).sum();
         let bytes: usize = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();
-        bytes / rows.max(1)
+        bytes / rows.max(1) * self.count()
+    }
+
+    /// How many rows have about [`BYTES`] by their values alone; arrays of few rows take much beside them.
+    fn at_once(&self) -> usize {
+        let rows: usize = self.batches.iter().map(RecordBatch::num_rows).sum();
+        let columns = self.batches.iter().flat_map(RecordBatch::columns);
+        let values: usize = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum();
+        (BYTES / (values / rows.max(1)).max(1)).clamp(1, ROWS)
     }
 
     /// All rows, in batches of bounded size.
@@ -98,7 +102,7 @@ impl Upserts {
 
     /// Some of the rows, in batches of bounded size.
     pub fn chunks_of(&self, layout: &Layout, rows: Range<usize>) -> impl Iterator<Item = Result<RecordBatch>> {
-        let at_once = (BYTES / self.bytes_of_row().max(1)).clamp(1, ROWS);
+        let at_once = self.at_once();
         let starts = rows.clone().step_by(at_once);
         starts.map(move |start| self.chunk(layout, start..rows.end.min(start + at_once)))
     }

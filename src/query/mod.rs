@@ -125,7 +125,8 @@ impl Desk {
                 io::read_to_string(io::stdin()).map_err(|error| QueryError::io("cannot read standard input", error))?
             }
         };
-        self.answer_all(&sql, output).await.map(drop)
+        // editors of Windows put a mark before it
+        self.answer_all(sql.trim_start_matches('\u{feff}'), output).await.map(drop)
     }
 
     /// Answers statements in order, up to the first error; gives the number of rows written.

@@ -81,3 +81,31 @@ fn an_unknown_metadata_column_is_named() {
     site.load(&goods, 1, &[row(["1", "a"])]);
     site.command(&["run"]).exits(2).says(&["shop.goods", "_when", "_commit_ts"]);
 }
+
+#[test]
+fn a_softly_deleted_row_has_the_values_of_its_delete_in_columns_that_tell_of_it() {
+    for table_type in ["copy-on-write", "merge-on-read"] {
+        let goods = goods();
+        let site = site_with(&goods, table_type, "delete = \"soft\"\nmetadata_columns = [\"seq\", \"_op\"]");
+        let rule = json!({ "rule-type": "transformation", "rule-id": "2", "rule-name": "2", "rule-target": "column",
+            "rule-action": "add-column", "value": "seq", "expression": "$AR_H_CHANGE_SEQ",
+            "object-locator": { "schema-name": "%", "table-name": "%" },
+            "data-type": { "type": "string", "length": 50 } });
+        let all = json!({ "rule-type": "selection", "rule-id": "1", "rule-name": "1", "rule-action": "include",
+            "object-locator": { "schema-name": "%", "table-name": "%" } });
+        site.write("mappings.json", &json!({ "rules": [all, rule] }).to_string());
+        site.edit("lakemerge.toml", "s3_settings", "table_mappings = \"mappings.json\"\ns3_settings");
+        site.put_raw("shop/goods/LOAD00000001.csv", "I,1,a,\nI,2,b,\nI,3,c,\n");
+        let changes = "U,2,b2,20240101000000000000000000000000001\nD,1,a,20240101000000000000000000000000002\n\
+                       D,2,b2,20240101000000000000000000000000003\n";
+        site.put_raw(&format!("shop/goods/{}.csv", stamp(0)), changes);
+        site.run();
+        let rows = site.query("SELECT id, name, right(seq, 1) AS seq, _op, _deleted FROM shop.goods ORDER BY id");
+        let expected = json!([
+            {"id": 1, "name": "a", "seq": "2", "_op": "D", "_deleted": true},
+            {"id": 2, "name": "b2", "seq": "3", "_op": "D", "_deleted": true},
+            {"id": 3, "name": "c", "seq": null, "_op": "I", "_deleted": false},
+        ]);
+        assert_eq!(Value::from(rows), expected, "{table_type}");
+    }
+}

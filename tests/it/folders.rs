@@ -261,3 +261,33 @@ fn a_change_file_that_was_overwritten_is_noticed() {
     assert_same(&site.rows(&table), &[row(["1", "another"]), row(["2", "b"])], "merged again");
     assert_eq!(site.run().table(&table)["state"], "unchanged");
 }
+
+#[test]
+fn raw_files_that_lie_in_no_table_are_named() {
+    let table = table();
+    let site = site(&[], &table);
+    load_at(&site, &table, "LOAD00000001.csv", &[row(["1", "one"])]);
+    site.put_raw("LOAD00000001.csv", "1,one\n");
+    let outcome = site.command(&["run"]).exits(0);
+    assert!(outcome.stderr.contains("LOAD00000001.csv is a raw file, but lies in no folder of a table"), "{outcome}");
+    let raw = site.path("lakemerge.toml");
+    let config = std::fs::read_to_string(&raw).unwrap();
+    let url = config.lines().find(|line| line.starts_with("url = ")).unwrap();
+    let deeper = format!("{}/shop\"", url.trim_end_matches('"').trim_end_matches('/'));
+    site.edit("lakemerge.toml", url, &deeper);
+    for command in ["run", "plan", "status"] {
+        let outcome = site.command(&[command]).exits(2);
+        assert!(outcome.stderr.contains("source.url must be the folder above"), "{command}: {outcome}");
+    }
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_no_file_that_is_not_there() {
+    let table = table();
+    let site = site(&[], &table);
+    load_at(&site, &table, "LOAD00000001.csv", &[row(["1", "one"])]);
+    let link = site.raw_path(&format!("{}/{}", table.folder(), site.settings.change_name(&stamp(0))));
+    std::os::unix::fs::symlink("/no/such/volume/file.csv", &link).unwrap();
+    let (outcome, _) = site.run_exits(1, &[]);
+    assert!(outcome.stderr.contains("leads nowhere"), "{outcome}");
+}

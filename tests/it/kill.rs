@@ -1,11 +1,11 @@
 //! Killed anywhere and run again is the same as never killed.
 
-use crate::support::dms::Settings;
+use crate::support::dms::{Settings, insert};
 use crate::support::model::assert_same;
 use crate::support::random::Random;
 use crate::support::site::Site;
-use crate::support::table::{Row, Table};
-use crate::support::workload::Workload;
+use crate::support::table::{Row, Table, row};
+use crate::support::workload::{Workload, stamp};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -81,4 +81,30 @@ fn killed_at_40_moments_and_run_again_is_never_killed() {
         }
     }
     println!("killed {killed} runs on {lakes} lakes");
+}
+
+#[test]
+fn a_stopped_run_reports_what_it_has_committed() {
+    let table = Table::new("shop.rows", &[("id", "int(11) NOT NULL"), ("text", "varchar(50) DEFAULT NULL")]);
+    let mut site = Site::local();
+    site.run_config = "batch_bytes = \"1KB\"\nmaintenance = \"off\"".to_owned();
+    site.declare(&[&table]);
+    site.load(&table, 1, &[row(["0", "loaded"])]);
+    for number in 0..400 {
+        site.changes(&table, &stamp(number), &[insert([&(number + 1).to_string(), &"x".repeat(1024)])]);
+    }
+    let report = site.path("report.json");
+    let run = site.start(&["run", "--report", report.to_str().unwrap()]);
+    while site.version(&table).is_none_or(|version| version < 3) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    run.terminate().exits(75);
+    let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    let told = &report["tables"][0];
+    assert_eq!((&told["table"], &told["state"]), (&"shop.rows".into(), &"failed".into()), "{report:#}");
+    assert!(told["error"].as_str().unwrap().contains("SIGTERM"), "{report:#}");
+    // one more may have come between its commit and the signal
+    let (commits, rows) = (told["commits"].as_u64().unwrap(), site.rows(&table).len() as u64);
+    assert!(commits >= 3 && (commits == rows || commits + 1 == rows), "{commits} commits, {rows} rows");
+    assert_eq!(told["read"].as_u64(), Some(commits), "{report:#}");
 }

@@ -255,3 +255,24 @@ fn of_a_reload_on_a_local_path_the_user_says_where_its_changes_begin() {
     site.run();
     assert_same(&site.rows(&table), &[row(["1", "behind the load"])], "and with the one behind it");
 }
+
+#[test]
+fn where_the_changes_of_a_load_begin_is_said_of_that_load() {
+    let tables = ["shop.one", "shop.two"].map(|name| Table::new(name, &[("id", "int(11) NOT NULL")]));
+    let site = Site::local();
+    site.declare(&[&tables[0], &tables[1]]);
+    for table in &tables {
+        site.load(table, 1, &[row(["1"])]);
+        site.changes(table, &stamp(0), &[insert(["2"])]);
+    }
+    let (outcome, _) = site.run_exits(2, &["--changes-from", &stamp(1)]);
+    assert!(outcome.stderr.contains("--table"), "{outcome}");
+    site.run_exits(0, &["--reload", "shop.one", "--changes-from", &stamp(1)]);
+    assert_same(&site.rows(&tables[0]), &[row(["1"])], "the one that was named");
+    assert_same(&site.rows(&tables[1]), &[row(["1"]), row(["2"])], "the other");
+    // also of what comes later
+    site.changes(&tables[0], &format!("{}1", &stamp(0)[..stamp(0).len() - 1]), &[insert(["3"])]);
+    site.changes(&tables[0], &stamp(2), &[insert(["4"])]);
+    site.run();
+    assert_same(&site.rows(&tables[0]), &[row(["1"]), row(["4"])], "behind the load");
+}

@@ -154,3 +154,12 @@ fn a_truncate_cannot_be_told_among_all_tables_changes() {
     site.edit("lakemerge.toml", "s3_settings", "on_vanished = \"truncate\"\ns3_settings");
     site.command(&["run"]).exits(2).says(&["on_vanished", "PreserveTransactions"]);
 }
+
+#[test]
+fn changes_outside_of_the_folder_that_is_told_are_named() {
+    let both = tables();
+    let site = site(&both);
+    site.put_raw("cdc/CDC_TXN-20240301000000001.csv", "U,rows,shop,1,a\n");
+    let (outcome, _) = site.run_exits(2, &[]);
+    assert!(outcome.stderr.contains("CdcPath of the S3 settings is changes/all"), "{outcome}");
+}

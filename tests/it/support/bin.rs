@@ -107,6 +107,14 @@ impl Running {
         self.child.try_wait().expect("the binary cannot be waited for").is_some()
     }
 
+    /// SIGTERM, and how it ended.
+    pub fn terminate(self) -> Outcome {
+        let pid = self.child.id().to_string();
+        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status().expect("kill is not there");
+        assert!(sent.success(), "no signal was sent");
+        self.wait()
+    }
+
     /// SIGKILL once `delay` has passed since the start; nothing when it has ended by itself.
     pub fn kill_after(mut self, delay: Duration) -> Outcome {
         while self.started.elapsed() < delay && !self.ended() {

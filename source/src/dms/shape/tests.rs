@@ -432,3 +432,10 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn of_columns_that_were_added_between_others_no_width_tells() {
+    let shape = |added: &str| Shape::of(schema("a TEXT!; b TEXT; c TEXT")).with_added(&[added.to_owned()]);
+    assert_eq!(shape("c").known_widths, 2..=3);
+    assert_eq!(shape("b").known_widths, 3..=3);
+}

@@ -268,3 +268,15 @@ fn a_zero_date_in_a_key_is_named() {
     let error = read(&S3Settings::default(), FileKind::Load, shape, &file).unwrap_err();
     assert!(error.starts_with("record 2: column d is a zero date"), "{error}");
 }
+
+#[test]
+fn integers_that_a_double_rounds_are_refused() {
+    check("DOUBLE", Int64Array::from(vec![Some(9_007_199_254_740_992), None]), &["9007199254740992.0", "NULL"]);
+    refuse(
+        "DOUBLE",
+        true,
+        Int64Array::from(vec![1, 9_007_199_254_740_993]),
+        "1: 9007199254740993 is no DOUBLE that is exactly the same",
+    );
+    refuse("FLOAT", true, Int32Array::from(vec![16_777_217]), "0: 16777217 is no FLOAT that is exactly the same");
+}
