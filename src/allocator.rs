@@ -1,6 +1,8 @@
 //! What the process takes of the system's memory, beside what is counted: the C library's allocator keeps much of what
 //! was given back, in pieces too small to be used again.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -53,12 +55,13 @@ pub fn is_tight() -> bool {
 pub fn watch(limit: usize) {
     static WATCHED: Once = Once::new();
     WATCHED.call_once(|| {
+        let Ok(told) = File::open("/proc/self/statm") else { return };
         let watch = move || {
             let mut tried = 0;
-            while let Some(taken) = resident() {
+            while let Some(taken) = resident(&told) {
                 if taken > limit / 16 * MUCH && taken > tried + limit / WORTHWHILE {
                     return_all();
-                    tried = resident().unwrap_or_default();
+                    tried = resident(&told).unwrap_or_default();
                 } else if taken < tried {
                     tried = taken;
                 }
@@ -71,11 +74,14 @@ pub fn watch(limit: usize) {
     });
 }
 
-/// Bytes of memory that the process takes, of which the system cannot give any to others.
-fn resident() -> Option<usize> {
+/// Bytes of memory that the process takes, as `statm` tells. Nothing is allocated: a thread that does takes the arena of
+/// another one.
+fn resident(statm: &File) -> Option<usize> {
     const PAGE: usize = 4096;
-    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
-    pages.split(' ').nth(1)?.parse().ok().map(|pages: usize| pages * PAGE)
+    let mut text = [0; 128];
+    let length = statm.read_at(&mut text, 0).ok()?;
+    let pages = str::from_utf8(&text[..length]).ok()?.split(' ').nth(1)?;
+    pages.parse().ok().map(|pages: usize| pages * PAGE)
 }
 
 /// Gives back to the system what the allocator has kept so far, in a few milliseconds.

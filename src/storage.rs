@@ -36,11 +36,11 @@ impl Location {
         self.url.scheme() == "file"
     }
 
-    /// The first link below `folder` that leads nowhere, which the store's listing passes over: on a local path, the volume it
+    /// The first link below `folder`, of those whose names matter, that leads nowhere, which the store's listing passes over: on a local path, the volume it
     /// leads to may not be there.
-    pub fn dangling(&self, folder: &Path) -> Option<PathBuf> {
+    pub fn dangling(&self, folder: &Path, matters: impl Fn(&str) -> bool) -> Option<PathBuf> {
         let root = Url::parse("file:///").ok().filter(|_| self.is_local())?.to_file_path().ok()?;
-        dangling(&root.join(folder.as_ref()))
+        dangling(&root.join(folder.as_ref()), &matters)
     }
 
     /// True if both are the same folder.
@@ -141,13 +141,16 @@ fn directory_url(text: &str, base: &LocalPath) -> Result<Url> {
     Url::from_directory_path(&path).map_err(|()| Error::usage(format!("{} is no folder's path", path.display())))
 }
 
-fn dangling(folder: &LocalPath) -> Option<PathBuf> {
+fn dangling(folder: &LocalPath, matters: &impl Fn(&str) -> bool) -> Option<PathBuf> {
     // what cannot be read is told by the listing
     std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
         let (kind, path) = (entry.file_type().ok()?, entry.path());
         match (kind.is_symlink(), kind.is_dir()) {
-            (true, _) => path.metadata().is_err().then_some(path),
-            (_, true) => dangling(&path),
+            (true, _) => {
+                let matters = entry.file_name().to_str().is_none_or(matters);
+                (matters && path.metadata().is_err()).then_some(path)
+            }
+            (_, true) => dangling(&path, matters),
             _ => None,
         }
     })

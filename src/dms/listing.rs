@@ -282,7 +282,9 @@ pub async fn files(raw: &Location, folders: &Folders, table: &TableName, from: O
         ..Listing::default()
     };
     let folder = below(raw, &format!("{}/{}", table.schema, table.table))?;
-    if let Some(link) = raw.dangling(&folder) {
+    // a name without an ending may be that of a folder
+    let matters = |name: &str| FileName::parse(name).is_some() || !name.contains('.');
+    if let Some(link) = raw.dangling(&folder, matters) {
         return Err(Error::definite(format!("{}: the link leads nowhere; is a volume not mounted?", link.display())));
     }
     // the folders of dates do not sort by time in every form

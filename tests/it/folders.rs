@@ -287,6 +287,8 @@ fn a_link_that_leads_nowhere_is_no_file_that_is_not_there() {
     let site = site(&[], &table);
     load_at(&site, &table, "LOAD00000001.csv", &[row(["1", "one"])]);
     let link = site.raw_path(&format!("{}/{}", table.folder(), site.settings.change_name(&stamp(0))));
+    std::os::unix::fs::symlink("/no/such/volume/notes.txt", link.with_file_name("notes.txt")).unwrap();
+    site.run();
     std::os::unix::fs::symlink("/no/such/volume/file.csv", &link).unwrap();
     let (outcome, _) = site.run_exits(1, &[]);
     assert!(outcome.stderr.contains("leads nowhere"), "{outcome}");
