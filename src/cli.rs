@@ -214,6 +214,8 @@ fn run_command(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             error = stopped(signals) => Err(error),
         }
     });
+    // threads that wait for tasks which are given up here panic, and have nothing to say
+    std::panic::set_hook(Box::new(|_| {}));
     // what is spilled is deleted by the tasks that end here; one that still waits for a store must not hold the process
     runtime.shutdown_timeout(LAST_WORDS);
     ended.unwrap_or_else(|error| end(&error))

@@ -377,7 +377,8 @@ fn pending_changes(listing: &Listing, position: &Position, wishes: &Wishes) -> R
     // since the last sweep come once more, to the same rows.
     let may_be_late = |file: &RawFile| {
         let as_written = !listing.times_mean_nothing && stamp(file).is_some_and(|stamp| file.written_at(stamp));
-        wishes.include_late && file.modified > position.swept && !as_written
+        let expired = wishes.expired_before.is_some_and(|before| stamp(file) < Some(before));
+        wishes.include_late && file.modified > position.swept && !as_written && !expired
     };
     let mut late = before;
     late.retain(|file| is_late(file) || is_other(file) || is_again(file) || may_be_late(file));

@@ -104,9 +104,7 @@ impl Evolution {
         }
         Ok(Some(evolution))
     }
-}
 
-impl Evolution {
     /// What the table's configuration holds afterwards.
     pub fn of(&self, old: &Facts, definition: &Definition) -> Facts {
         let added = old.added.iter().chain(&self.added).cloned().collect();

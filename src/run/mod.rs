@@ -38,7 +38,7 @@ use table::TableRun;
 const LOOKED_AT: usize = 8;
 
 /// What tables at work have come to with their last commit, by their names.
-type Told = Arc<Mutex<BTreeMap<String, TableReport>>>;
+type AtWork = Arc<Mutex<BTreeMap<String, TableReport>>>;
 
 /// What the command line asks for.
 #[derive(Debug, Default, Clone)]
@@ -71,14 +71,14 @@ impl Options {
 /// What befalls one table is in its report, and the others go on; what concerns the whole run is the report's error.
 pub async fn run(job: Arc<Job>, options: Options, stopped: impl Future<Output = Error>) -> Report {
     let (started, start) = (Utc::now(), Instant::now());
-    let (mut reports, told) = (vec![], Told::default());
+    let (mut reports, at_work) = (vec![], AtWork::default());
     let ended = tokio::select! {
-        ended = all(&job, options, &told, &mut reports) => ended,
+        ended = all(&job, options, &at_work, &mut reports) => ended,
         error = stopped => {
-            let told = std::mem::take(&mut *told.lock());
-            let at_work = told.into_values().filter(|told| reports.iter().all(|report| report.table != told.table));
-            let at_work: Vec<_> = at_work.collect();
-            reports.extend(at_work.into_iter().map(|mut report| {
+            let left = std::mem::take(&mut *at_work.lock()).into_values();
+            let is_left = |report: &TableReport| reports.iter().all(|ended| ended.table != report.table);
+            let left: Vec<_> = left.filter(is_left).collect();
+            reports.extend(left.into_iter().map(|mut report| {
                 report.fail(&error);
                 report
             }));
@@ -97,7 +97,7 @@ pub async fn run(job: Arc<Job>, options: Options, stopped: impl Future<Output = 
     }
 }
 
-async fn all(job: &Arc<Job>, options: Options, told: &Told, reports: &mut Vec<TableReport>) -> Result<()> {
+async fn all(job: &Arc<Job>, options: Options, at_work: &AtWork, reports: &mut Vec<TableReport>) -> Result<()> {
     let options = options.in_lake(job);
     let names = tables(job, &options).await?;
     let known = names.clone();
@@ -113,12 +113,12 @@ async fn all(job: &Arc<Job>, options: Options, told: &Told, reports: &mut Vec<Ta
         .map(|name| {
             let (job, engine, lake, options) =
                 (Arc::clone(job), engine.of_its_own(), lake.clone(), Arc::clone(&options));
-            let (others, told) = (Arc::clone(&others), Arc::clone(told));
+            let (others, at_work) = (Arc::clone(&others), Arc::clone(at_work));
             // a task of its own, so that tables use all threads and a panic in one leaves the others alone
             async move {
                 let label = name.to_string();
                 let task =
-                    tokio::spawn(async move { run_table(&job, &engine, &lake, &options, name, others, told).await });
+                    tokio::spawn(async move { run_table(&job, &engine, &lake, &options, name, others, at_work).await });
                 task.await.unwrap_or_else(|error| {
                     let mut report = TableReport::new(label);
                     report.fail(&Error::from(error));
@@ -229,10 +229,10 @@ async fn run_table(
     options: &Options,
     name: TableName,
     others: Others,
-    told: Told,
+    at_work: AtWork,
 ) -> TableReport {
     let start = Instant::now();
-    let mut run = TableRun::new(job, engine, lake, name.clone(), wishes(job, options, &name), others).telling(told);
+    let mut run = TableRun::new(job, engine, lake, name.clone(), wishes(job, options, &name), others).telling(at_work);
     let outcome = run.until_nothing_is_left().await;
     if outcome.is_ok() && job.maintenance {
         run.look_after().await;

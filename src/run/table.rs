@@ -12,7 +12,7 @@ use lakemerge_source::position::Stamp;
 use lakemerge_source::schema::TableSchema;
 
 use super::evolve::Evolution;
-use super::{Told, definition};
+use super::{AtWork, definition};
 use crate::dms::listing::{self, Listing, RawFile};
 use crate::dms::next::{self, Next, Reached, Wishes};
 use crate::dms::reading::{self, Apart, Others, Reading};
@@ -41,7 +41,7 @@ pub struct TableRun<'a> {
     pub(super) wishes: Wishes,
     pub(super) report: TableReport,
     others: Others,
-    told: Told,
+    at_work: AtWork,
     /// The table as it was when it was last looked at.
     seen: Option<Table>,
 }
@@ -67,17 +67,17 @@ impl<'a> TableRun<'a> {
         // typed rows, keys and new files of a batch stand beside each other
         let batch_bytes = wishes.batch_bytes.min(engine.memory_limit() as u64 / 8);
         let wishes = Wishes { batch_bytes, ..wishes };
-        let (meant, told) = (job.table(&name), Told::default());
-        TableRun { job, engine, lake, meant, name, wishes, report, others, told, seen: None }
+        let (meant, at_work) = (job.table(&name), AtWork::default());
+        TableRun { job, engine, lake, meant, name, wishes, report, others, at_work, seen: None }
     }
 
     /// The same, telling after each commit what it has come to.
-    pub(super) fn telling(self, told: Told) -> Self {
-        TableRun { told, ..self }
+    pub(super) fn telling(self, at_work: AtWork) -> Self {
+        TableRun { at_work, ..self }
     }
 
     fn tell(&self) {
-        self.told.lock().insert(self.report.table.clone(), self.report.clone());
+        self.at_work.lock().insert(self.report.table.clone(), self.report.clone());
     }
 
     pub fn into_report(self) -> TableReport {
