@@ -77,11 +77,17 @@ pub fn watch(limit: usize) {
 /// Bytes of memory that the process takes, as `statm` tells. Nothing is allocated: a thread that does takes the arena of
 /// another one.
 fn resident(statm: &File) -> Option<usize> {
-    const PAGE: usize = 4096;
     let mut text = [0; 128];
     let length = statm.read_at(&mut text, 0).ok()?;
     let pages = str::from_utf8(&text[..length]).ok()?.split(' ').nth(1)?;
-    pages.parse().ok().map(|pages: usize| pages * PAGE)
+    pages.parse().ok().map(|pages: usize| pages * page())
+}
+
+/// Bytes of a page of memory.
+fn page() -> usize {
+    // SAFETY: sysconf may be called at any time.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).unwrap_or(4096)
 }
 
 /// Gives back to the system what the allocator has kept so far, in a few milliseconds.

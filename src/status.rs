@@ -126,9 +126,12 @@ async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatu
     }
     let is_named = job.named_tables().any(|named| named == name) && job.selects(name);
     let next = next::next(&raw, reached.as_ref(), &wishes).map(drop);
+    // of files without their time only the records may tell
+    let is_sure = |error: &Error| error.kind == Kind::Definite && raw.undated.is_empty();
     let Some(table) = opened else {
         let defined = if is_named { run::can_begin(job, name) } else { Ok(()) };
-        if let Some(error) = defined.err().or_else(|| next.err()).filter(|_| status.pending_files > 0) {
+        let error = defined.err().or_else(|| next.err().filter(is_sure));
+        if let Some(error) = error.filter(|_| status.pending_files > 0) {
             status.stopped(&error);
         }
         return Ok(());
@@ -175,8 +178,6 @@ async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatu
         true => run::can_go_on(job, &table, &ours.facts),
         false => Ok(()),
     };
-    // of files without their time only the records may tell
-    let is_sure = |error: &Error| error.kind == Kind::Definite && raw.undated.is_empty();
     if let Some(error) = defined.err().or_else(|| next.err().filter(is_sure)) {
         status.stopped(&error);
     }

@@ -36,8 +36,8 @@ impl Location {
         self.url.scheme() == "file"
     }
 
-    /// The first link below `folder`, of those whose names matter, that leads nowhere, which the store's listing passes over: on a local path, the volume it
-    /// leads to may not be there.
+    /// The first link below `folder`, of those whose names matter, that leads nowhere: the store's listing passes over it, but
+    /// the volume on a local path that it leads to may only not be there.
     pub fn dangling(&self, folder: &Path, matters: impl Fn(&str) -> bool) -> Option<PathBuf> {
         let root = Url::parse("file:///").ok().filter(|_| self.is_local())?.to_file_path().ok()?;
         dangling(&root.join(folder.as_ref()), &matters)

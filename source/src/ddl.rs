@@ -77,50 +77,63 @@ pub enum DdlError {
 /// Only if `input` fails: whatever cannot be understood is either skipped or told in [`CreateTable::definition`].
 pub fn create_tables(input: impl Read) -> Result<Vec<CreateTable>, DdlError> {
     let mut statements = Statements::new(without_mark(input)?);
-    let mut current = None;
+    let mut current: Option<String> = None;
     let mut tables: Vec<CreateTable> = Vec::new();
-    let mut dropped = Vec::new();
+    let mut dropped: Vec<Qualified> = Vec::new();
     while let Some(statement) = statements.next()? {
         match meaning(&statement) {
             Meaning::Use(schema) => current = Some(schema),
             Meaning::Create(mut created, only_if_new) => {
-                created.schema = created.schema.or_else(|| current.clone());
-                let is_known = |known: &CreateTable| (&known.schema, &known.table) == (&created.schema, &created.table);
-                let name = (created.schema.clone(), created.table.clone());
-                let is_there = tables.iter().any(is_known) && !dropped.contains(&name);
+                let name = named((created.schema.take(), created.table.clone()), &current);
+                let is_there = tables.iter().any(|known| known.is(&name)) && !dropped.contains(&name);
                 if !(only_if_new && is_there) {
                     dropped.retain(|known| *known != name);
-                    tables.retain(|known| !is_known(known));
-                    tables.push(created);
+                    tables.retain(|known| !known.is(&name));
+                    tables.push(CreateTable { schema: name.0, ..created });
                 }
             }
-            Meaning::Alter(schema, table, change) => {
-                let schema = schema.or_else(|| current.clone());
-                let altered = tables.iter_mut().filter(|known| (&known.schema, &known.table) == (&schema, &table));
-                altered.for_each(|known| known.alter(&change));
+            Meaning::Alter(table, changes) => {
+                let mut name = named(table, &current);
+                for change in changes {
+                    match change {
+                        Change::Name(to) => {
+                            let to = named(to, &current);
+                            rename(&mut tables, &mut dropped, &name, &to);
+                            name = to;
+                        }
+                        change => {
+                            tables.iter_mut().filter(|known| known.is(&name)).for_each(|known| known.alter(&change))
+                        }
+                    }
+                }
             }
             Meaning::Rename(pairs) => {
-                let name = |(schema, table): Qualified| (schema.or_else(|| current.clone()), table);
-                for (from, to) in pairs.into_iter().map(|(from, to)| (name(from), name(to))) {
-                    let is =
-                        |known: &CreateTable, name: &Qualified| (&known.schema, &known.table) == (&name.0, &name.1);
-                    if tables.iter().any(|known| is(known, &from)) {
-                        tables.retain(|known| !is(known, &to));
-                        dropped.retain(|known| *known != to);
-                    }
-                    for known in tables.iter_mut().filter(|known| is(known, &from)) {
-                        (known.schema, known.table) = to.clone();
-                    }
+                for (from, to) in pairs {
+                    rename(&mut tables, &mut dropped, &named(from, &current), &named(to, &current));
                 }
             }
             // kept all the same: migrations have what undoes them in the same file
             Meaning::Drop(names) => {
-                dropped.extend(names.into_iter().map(|(schema, table)| (schema.or_else(|| current.clone()), table)));
+                dropped.extend(names.into_iter().map(|name| named(name, &current)));
             }
             Meaning::Other => {}
         }
     }
     Ok(tables)
+}
+
+/// A table's name with the schema of the last `USE`, if it has none of its own.
+fn named((schema, table): Qualified, current: &Option<String>) -> Qualified {
+    (schema.or_else(|| current.clone()), table)
+}
+
+/// Gives the table `from`, if it is known, the name `to`, which no other has from then on.
+fn rename(tables: &mut Vec<CreateTable>, dropped: &mut Vec<Qualified>, from: &Qualified, to: &Qualified) {
+    let Some(mut renamed) = tables.iter().position(|known| known.is(from)).map(|at| tables.remove(at)) else { return };
+    tables.retain(|known| !known.is(to));
+    dropped.retain(|known| known != to);
+    (renamed.schema, renamed.table) = to.clone();
+    tables.push(renamed);
 }
 
 /// The input without the byte order mark that editors of Windows put before it.
@@ -168,21 +181,23 @@ pub fn find_statement<'a>(tables: &'a [CreateTable], name: &TableName) -> Result
 }
 
 impl CreateTable {
+    fn is(&self, name: &Qualified) -> bool {
+        (&self.schema, &self.table) == (&name.0, &name.1)
+    }
+
     fn alter(&mut self, change: &Change) {
         let Ok(definition) = &mut self.definition else { return };
         match change {
             Change::Columns => self.definition = Err(ALTERED.to_owned()),
-            Change::Keys { primary, cascades } => {
-                self.cascades.extend(
-                    cascades.iter().filter(|table| !self.cascades.contains(table)).cloned().collect::<Vec<_>>(),
-                );
-                let Some(primary) = primary else { return };
-                definition.primary_key.clone_from(primary);
+            Change::Key(key) => {
+                definition.primary_key.clone_from(key);
                 // a column that is not there is an invisible one, which DMS leaves out
                 if table::resolve_key(&mut definition.columns, &mut definition.primary_key).is_err() {
                     definition.primary_key.clear();
                 }
             }
+            Change::Cascade(table) if !self.cascades.contains(table) => self.cascades.push(table.clone()),
+            Change::Cascade(_) | Change::Name(_) => {}
         }
     }
 

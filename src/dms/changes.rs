@@ -59,8 +59,8 @@ impl ChangeRows {
     }
 
     /// The same changes with a delete of the old key before each update that changed a key. `key` are the numbers of
-    /// the key's columns, whose former values `old` holds; `tells_of_change` says
-    /// which columns an update has of itself.
+    /// the key's columns, whose former values `old` holds; `tells_of_change` says which
+    /// columns an update has of itself.
     pub fn with_key_updates(
         self,
         old: &OldKeys,

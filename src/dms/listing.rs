@@ -225,7 +225,7 @@ fn gaps(files: &[RawFile]) -> Vec<String> {
 pub async fn tables(raw: &Location, folders: &Folders, selects: impl Fn(&TableName) -> bool) -> Result<Vec<TableName>> {
     let root = raw.store.list_with_delimiter(Some(&raw.prefix)).await?;
     root.objects.iter().try_for_each(|object| refuse_changes_of_all(raw, object, folders))?;
-    let schemas = root.common_prefixes.iter().cloned();
+    let schemas = root.common_prefixes.into_iter();
     let schemas: Vec<_> = schemas.filter(|schema| schema.filename() != Some(LOST_AND_FOUND)).collect();
     if schemas.is_empty() {
         let found = raw.store.list(Some(&raw.prefix)).next().await;
@@ -242,13 +242,13 @@ pub async fn tables(raw: &Location, folders: &Folders, selects: impl Fn(&TableNa
     .try_collect::<Vec<_>>()
     .await?;
     let part = |path: &Path| path.filename().map(str::to_string).unwrap_or_default();
-    let (mut names, mut misplaced) = (vec![], raw_files(&root.objects));
-    for (schema, listed) in listings {
-        misplaced.extend(raw_files(&listed.objects));
+    let (mut names, mut misplaced) = (vec![], raw_file_among(&root.objects));
+    for (schema, listed) in &listings {
+        misplaced = misplaced.or_else(|| raw_file_among(&listed.objects));
         let tables = listed.common_prefixes.iter();
-        names.extend(tables.map(|table| TableName { schema: part(&schema), table: part(table) }));
+        names.extend(tables.map(|table| TableName { schema: part(schema), table: part(table) }));
     }
-    if let Some(file) = misplaced.first() {
+    if let Some(file) = misplaced {
         let file = shown(raw, file);
         let why =
             "is a raw file, but lies in no folder of a table: source.url must be the folder above <schema>/<table>/";
@@ -267,10 +267,10 @@ pub async fn tables(raw: &Location, folders: &Folders, selects: impl Fn(&TableNa
     Ok(names)
 }
 
-/// Those of `objects` that have the name of a file of one table.
-fn raw_files(objects: &[ObjectMeta]) -> Vec<Path> {
-    let is_one = |path: &&Path| path.filename().and_then(|name| FileName::below_table(name).ok()?).is_some();
-    objects.iter().map(|object| &object.location).filter(is_one).cloned().collect()
+/// The first of `objects` that has the name of a file of one table.
+fn raw_file_among(objects: &[ObjectMeta]) -> Option<&Path> {
+    let is_one = |path: &&Path| path.filename().and_then(FileName::parse).is_some();
+    objects.iter().map(|object| &object.location).find(is_one)
 }
 
 /// The raw files of `table`, without change files before `from`.

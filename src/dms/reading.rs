@@ -259,9 +259,7 @@ impl Reading {
                 records: rows.records,
             };
             take(match rows.old_keys {
-                Some(old) => changes.with_key_updates(&old, &self.key, |column| {
-                    column >= self.shape.schema.columns.len() || self.shape.of_change().contains(&column)
-                })?,
+                Some(old) => changes.with_key_updates(&old, &self.key, |column| self.shape.tells_of_change(column))?,
                 None => changes,
             })?;
         }

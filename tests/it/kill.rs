@@ -94,8 +94,9 @@ fn a_stopped_run_reports_what_it_has_committed() {
         site.changes(&table, &stamp(number), &[insert([&(number + 1).to_string(), &"x".repeat(1024)])]);
     }
     let report = site.path("report.json");
-    let run = site.start(&["run", "--report", report.to_str().unwrap()]);
+    let mut run = site.start(&["run", "--report", report.to_str().unwrap()]);
     while site.version(&table).is_none_or(|version| version < 3) {
+        assert!(!run.ended(), "it ended before it was stopped");
         std::thread::sleep(Duration::from_millis(5));
     }
     run.terminate().exits(75);

@@ -10,8 +10,8 @@ pub(super) enum Meaning {
     Use(String),
     /// The statement, and whether it means nothing if the table is there (`IF NOT EXISTS`).
     Create(CreateTable, bool),
-    /// Another definition for a table, with its schema if that is told.
-    Alter(Option<String>, String, Change),
+    /// What becomes of a table, one after the other.
+    Alter(Qualified, Vec<Change>),
     /// These tables are no more.
     Drop(Vec<Qualified>),
     /// Tables with their new names.
@@ -25,12 +25,11 @@ pub(super) type Qualified = (Option<String>, String);
 /// What an `ALTER TABLE` does that matters here.
 pub(super) enum Change {
     Columns,
-    Keys {
-        /// The primary key from now on, which may be none.
-        primary: Option<Vec<String>>,
-        /// The tables that foreign keys were added to which [cascade](CreateTable::cascades).
-        cascades: Vec<String>,
-    },
+    /// This is the primary key now; none, if it is empty.
+    Key(Vec<String>),
+    /// Deletes or updates of this table change rows, too ([`CreateTable::cascades`]).
+    Cascade(String),
+    Name(Qualified),
 }
 
 /// What `text`, one statement without comments, means.
@@ -45,15 +44,8 @@ pub(super) fn read(text: &str) -> Meaning {
         return name_at(rest).map_or(Meaning::Other, |schema| Meaning::Use(schema.to_owned()));
     }
     if take_words(&mut rest, &["ALTER", "TABLE"]) {
-        let Some((schema, table)) = qualified(&mut rest) else { return Meaning::Other };
-        if let Some(to) = split(rest).find_map(renamed_by) {
-            return Meaning::Rename(vec![((schema, table), to)]);
-        }
-        if split(rest).any(changes_columns) {
-            return Meaning::Alter(schema, table, Change::Columns);
-        }
-        let (key, cascades) = (split(rest).filter_map(key_of).last(), split(rest).flat_map(cascades_of).collect());
-        return Meaning::Alter(schema, table, Change::Keys { primary: key, cascades });
+        let Some(table) = qualified(&mut rest) else { return Meaning::Other };
+        return Meaning::Alter(table, split(rest).flat_map(changes).collect());
     }
     if take_words(&mut rest, &["RENAME", "TABLE"]) {
         let renamed = |mut pair: &[Token]| {
@@ -80,6 +72,18 @@ pub(super) fn read(text: &str) -> Meaning {
 /// Whether `CREATE TABLE` is followed by `IF NOT EXISTS`.
 fn is_only_if_new(mut rest: &[Token]) -> bool {
     take_words(&mut rest, &["CREATE", "TABLE", "IF", "NOT", "EXISTS"])
+}
+
+/// What a part of an `ALTER TABLE` changes.
+fn changes(part: &[Token]) -> Vec<Change> {
+    if let Some(name) = renamed_by(part) {
+        return vec![Change::Name(name)];
+    }
+    if changes_columns(part) {
+        return vec![Change::Columns];
+    }
+    let key = key_of(part).map(Change::Key).into_iter();
+    key.chain(cascades_of(part).into_iter().map(Change::Cascade)).collect()
 }
 
 /// Whether a part of an `ALTER TABLE` is about columns. What phpMyAdmin writes behind a `CREATE TABLE` is not: keys, and

@@ -142,6 +142,8 @@ fn a_table_that_takes_the_place_of_another_has_its_name() {
     check(&format!("{swapped} RENAME TABLE a TO old, n TO a;"), &["old(x INT) []", "a(y INT) []"]);
     check(&format!("{swapped} DROP TABLE a; ALTER TABLE n RENAME TO a;"), &["a(y INT) []"]);
     check(&format!("{swapped} DROP TABLE a; ALTER TABLE n RENAME a, ADD KEY (y);"), &["a(y INT) []"]);
+    let changed = create_tables("CREATE TABLE n (y int); ALTER TABLE n RENAME TO a, ADD z int;".as_bytes()).unwrap();
+    assert!(changed[0].table == "a" && changed[0].definition.as_ref().unwrap_err().contains("ALTER TABLE"));
     check("CREATE TABLE a (x int); RENAME TABLE other TO a;", &["a(x INT) []"]);
     check("CREATE TABLE a (x int); ALTER TABLE a RENAME INDEX i TO a;", &["a(x INT) []"]);
     check("CREATE TABLE a (i int INVISIBLE, x int); ALTER TABLE a ADD PRIMARY KEY (i);", &["a(x INT) []"]);

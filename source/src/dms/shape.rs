@@ -277,6 +277,12 @@ impl Shape {
         &self.of_change
     }
 
+    /// True if a column has its value from the change, also where that says nothing else of the row; those that are not the
+    /// source's all have.
+    pub fn tells_of_change(&self, column: usize) -> bool {
+        column >= self.schema.columns.len() || self.of_change.contains(&column)
+    }
+
     /// What takes the values of a column.
     pub(crate) fn values(&self, column: usize, datetime: DatetimeAs) -> ColumnValues {
         let values = ColumnValues::new(&self.schema.columns[column], datetime);
