@@ -57,6 +57,8 @@ pub struct Engine {
     rewriting: Budget,
     /// Of pieces of data files that are being rewritten: one for each thread, and one that is fetched or written beside.
     pieces: Arc<Semaphore>,
+    /// Of data files that pieces are taken of, one at a time: as many as are at work take memory for what they send.
+    files: Arc<Semaphore>,
     /// Of pieces of data files that are encoded, one for each thread.
     cores: Arc<Semaphore>,
     /// Of tables that are worked on.
@@ -107,6 +109,7 @@ impl Engine {
             in_flight: Budget::new(memory_limit / RAW),
             rewriting: Budget::new(memory_limit / 2 / REWRITING),
             pieces: Arc::new(Semaphore::new(threads + 1)),
+            files: Arc::new(Semaphore::new(1)),
             cores,
             turns,
             threads,
@@ -162,6 +165,11 @@ impl Engine {
         let reserved = MemoryConsumer::new("rewriting").register(&self.runtime.memory_pool);
         reserved.grow(usize::try_from(bytes).unwrap_or(usize::MAX));
         Ok(Room { _piece: piece, _permit: permit, _reserved: reserved })
+    }
+
+    /// Waits until no pieces are to be taken of another data file that is rewritten.
+    pub async fn file(&self) -> Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.files).acquire_owned().await.map_err(Error::definite)
     }
 
     /// Waits until no more pieces of data files are being encoded than there are threads.

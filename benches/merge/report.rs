@@ -78,10 +78,10 @@ impl Report {
     }
 
     pub fn least(&mut self, compared: &Compared, least: Least) {
-        let Least { read, encoded, packed } = least;
+        let Least { read, encoded, unpacked } = least;
         let Compared { work, writer, ours, theirs, .. } = compared;
         let row = format!(
-            "| {work} | {writer} | {read:.2} s | {encoded:.2} s | {packed:.2} s | {:.2} s | {:.2} s | {:.1}× |",
+            "| {work} | {writer} | {read:.2} s | {encoded:.2} s | {unpacked:.2} s | {:.2} s | {:.2} s | {:.1}× |",
             least.seconds(),
             ours.seconds,
             theirs.seconds / least.seconds()
@@ -127,12 +127,12 @@ impl fmt::Display for Report {
                 f,
                 "Where a number was missed, this is what the work takes at the least with the same libraries, on all cores: \
                  the change file read by arrow-csv, the new rows encoded by parquet's writer, and for copy-on-write the \
-                 pages of the files that change unpacked and packed again by Snappy. Nothing is netted, located or written \
-                 to a disk in that.\n"
+                 pages of the files that change unpacked by Snappy. Nothing is netted, located, compressed or written to a \
+                 disk in that.\n"
             )?;
             writeln!(
                 f,
-                "| work | table written by | read | encoded | packed | together | lakemerge | deltalake's time is |"
+                "| work | table written by | read | encoded | unpacked | together | lakemerge | deltalake's time is |"
             )?;
             writeln!(f, "|---|---|---|---|---|---|---|---|")?;
             self.least.iter().try_for_each(|row| writeln!(f, "{row}"))?;

@@ -132,7 +132,11 @@ pub async fn merge(
             }
             let located = step.located(&net).await?;
             match step.upserts(&net, &located, 0..net.outcomes.len()).await? {
-                Some(upserts) => step.finish(located.rows, &upserts, count(&net, &located.changes), vec![]).await,
+                Some(upserts) => {
+                    let counts = count(&net, &located.changes);
+                    drop(net);
+                    step.finish(located.rows, upserts, counts, vec![]).await
+                }
                 None => step.in_parts(futures::stream::once(async { Ok(net) }).boxed()).await,
             }
         }
@@ -228,7 +232,7 @@ impl Step<'_> {
             let located = self.located(net).await?;
             Ok((count(net, &located.changes), vectors::mark(self.table, &located.rows).await?))
         };
-        let ((counts, marked), added) = tokio::try_join!(mark, write::append(self.layout, &upserts))?;
+        let ((counts, marked), added) = tokio::try_join!(mark, write::append(self.layout, upserts))?;
         Ok(Merged::of(marked, added, counts))
     }
 
@@ -259,7 +263,7 @@ impl Step<'_> {
             Ok(())
         };
         let ((), added) = tokio::try_join!(merge, load::write(self.engine, self.layout, rows))?;
-        self.finish(located, &Upserts::default(), counts, added).await
+        self.finish(located, Upserts::default(), counts, added).await
     }
 
     /// Sends the rows that `net` leaves behind, as many at a time as there is memory to complete.
@@ -289,7 +293,7 @@ impl Step<'_> {
     }
 
     /// The actions of the commit.
-    async fn finish(&self, located: Rows, upserts: &Upserts, counts: Counts, written: Vec<Add>) -> Result<Merged> {
+    async fn finish(&self, located: Rows, upserts: Upserts, counts: Counts, written: Vec<Add>) -> Result<Merged> {
         let (table, layout) = (self.table, self.layout);
         let (actions, added) = match layout.table_type {
             TableType::CopyOnWrite => {

@@ -6,8 +6,10 @@
 
 mod chunk;
 mod hybrid;
+mod snappy;
 mod values;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -95,21 +97,21 @@ impl Column<'_> {
             let before = self.known(&page);
             let kept = living.of(&page.rows);
             let is_whole = kept.first() == Some(&(0..page.rows.len()));
-            let mut content = vec![];
-            let known = match before.clone().filter(|_| is_whole) {
-                Some(known) => known,
+            let (bytes, length, known) = match before.clone().filter(|_| is_whole) {
+                Some(known) => (page.bytes.clone(), codec.unpacked_len(&page.bytes)?, known),
                 None => {
                     let unpacked = codec.unpack(&page.bytes)?;
-                    page.keep(unpacked, &values, &kept, before.as_ref(), &mut content).ok_or_else(damaged)?
+                    let kept = page.keep(unpacked, &values, &kept, before.as_ref());
+                    let (content, known) = kept.ok_or_else(damaged)?;
+                    if is_whole {
+                        (page.bytes.clone(), unpacked.len(), known)
+                    } else {
+                        let length = content.len();
+                        (codec.pack(content, &page.bytes)?, length, known)
+                    }
                 }
             };
-            let page = if is_whole {
-                let length = codec.unpacked_len(&page.bytes)?;
-                page.compressed(page.bytes.clone(), known.rows, length)
-            } else {
-                page.compressed(codec.pack(&content)?, known.rows, content.len())
-            };
-            chunk.data(page, known)?;
+            chunk.data(page.compressed(bytes, known.rows, length), known)?;
         }
         Ok(Some(chunk.close(filter)?))
     }
@@ -215,18 +217,40 @@ struct Values<'a> {
     entries: &'a [&'a [u8]],
 }
 
+/// What a page holds.
+struct Content {
+    head: Vec<u8>,
+    /// Stretches of what another one holds, which follow.
+    kept: Vec<Range<usize>>,
+}
+
+impl Content {
+    fn len(&self) -> usize {
+        self.head.len() + self.kept.iter().map(Range::len).sum::<usize>()
+    }
+
+    /// All of it, of which a page that holds `unpacked` has the stretches.
+    fn bytes(self, unpacked: &[u8]) -> Vec<u8> {
+        let mut bytes = self.head;
+        bytes.reserve(self.kept.iter().map(Range::len).sum());
+        for stretch in self.kept {
+            bytes.extend_from_slice(&unpacked[stretch]);
+        }
+        bytes
+    }
+}
+
 impl DataPage {
-    /// Makes `content` what the page holds, given what it holds `unpacked`, with only the rows `kept`.
+    /// What the page holds with only the rows `kept`, given what it holds `unpacked`.
     fn keep(
         &self,
         unpacked: &[u8],
         values: &Values<'_>,
         kept: &[Range<usize>],
         before: Option<&Known>,
-        content: &mut Vec<u8>,
-    ) -> Option<Known> {
+    ) -> Option<(Content, Known)> {
         let rows = kept.iter().map(Range::len).sum();
-        content.reserve(unpacked.len());
+        let mut content = Content { head: vec![], kept: vec![] };
         let (mut of_values, mut bytes) = (kept.to_vec(), unpacked);
         if values.is_nullable {
             let (length, rest) = unpacked.split_first_chunk()?;
@@ -240,16 +264,16 @@ impl DataPage {
                 let kept = kept.iter().map(|range| &levels[range.clone()]).collect::<Vec<_>>().concat();
                 hybrid::pack(&kept, 1, &mut packed);
             }
-            content.extend_from_slice(&u32::try_from(packed.len()).ok()?.to_le_bytes());
-            content.append(&mut packed);
+            content.head.extend_from_slice(&u32::try_from(packed.len()).ok()?.to_le_bytes());
+            content.head.append(&mut packed);
             bytes = rest;
         }
         let nulls = rows - of_values.iter().map(Range::len).sum::<usize>();
         let ends = match self.encoding {
-            Encoding::PLAIN => values.form.keep(bytes, &of_values, content)?,
-            _ => values.form.keep_numbers(bytes, &of_values, values.entries, content)?,
+            Encoding::PLAIN => values.form.keep(bytes, unpacked.len() - bytes.len(), &of_values, &mut content.kept)?,
+            _ => values.form.keep_numbers(bytes, &of_values, values.entries, &mut content.head)?,
         };
-        Some(Known::of(rows, nulls, ends, before))
+        Some((content, Known::of(rows, nulls, ends, before)))
     }
 
     /// The page as a writer takes it, with so many rows.
@@ -278,18 +302,32 @@ fn numbers_of_values(levels: &[u32], rows: &[Range<usize>]) -> Vec<Range<usize>>
     rows.iter().map(of_range).collect()
 }
 
+/// The shortest stretches, on average, that are cut out of compressed bytes in less time than it takes to compress them.
+const SHORTEST_STRETCH: usize = 512;
+/// The part of a page that may be lost, on average, before it is compressed anew: what is cut gets larger by and by than what
+/// is compressed, for want of what it repeated.
+const LOST_PART: usize = 8;
+
 /// What packs and unpacks pages, and the memory for one of each.
 pub struct Codec {
     is_snappy: bool,
     decoder: Decoder,
     encoder: Encoder,
+    cutter: snappy::Cutter,
     unpacked: Vec<u8>,
     packed: Vec<u8>,
 }
 
 impl Codec {
     pub fn new() -> Codec {
-        Codec { is_snappy: false, decoder: Decoder::new(), encoder: Encoder::new(), unpacked: vec![], packed: vec![] }
+        Codec {
+            is_snappy: false,
+            decoder: Decoder::new(),
+            encoder: Encoder::new(),
+            cutter: snappy::Cutter::default(),
+            unpacked: vec![],
+            packed: vec![],
+        }
     }
 
     /// Goes on with pages of this compression, if it is one that is understood here.
@@ -316,17 +354,34 @@ impl Codec {
         Ok(unpacked)
     }
 
-    fn pack(&mut self, content: &[u8]) -> Result<Bytes> {
+    /// Packs `content`, of which the stretches lie in the `page` that was unpacked last.
+    fn pack(&mut self, content: Content, page: &[u8]) -> Result<Bytes> {
+        let unpacked = &self.unpacked[..self.unpacked_len(page)?];
         if !self.is_snappy {
-            return Ok(Bytes::copy_from_slice(content));
+            return Ok(content.bytes(unpacked).into());
         }
+        if is_worth_cutting(&content, unpacked.len()) {
+            let cut = self.cutter.cut(page, unpacked, &content.head, &content.kept);
+            return cut.map(Bytes::copy_from_slice).ok_or_else(damaged);
+        }
+        let content = content.bytes(unpacked);
         let most = max_compress_len(content.len());
         if self.packed.len() < most {
             self.packed.resize(most, 0);
         }
-        let length = self.encoder.compress(content, &mut self.packed).map_err(Error::definite)?;
+        let length = self.encoder.compress(&content, &mut self.packed).map_err(Error::definite)?;
         Ok(Bytes::copy_from_slice(&self.packed[..length]))
     }
+}
+
+/// True for stretches of so many bytes that are long, but for some, so that each page is compressed anew now and then.
+fn is_worth_cutting(content: &Content, of: usize) -> bool {
+    let mut lengths = DefaultHasher::new();
+    (content.len(), content.kept.len(), of).hash(&mut lengths);
+    let lost = of.saturating_sub(content.len());
+    content.len() >= content.kept.len().saturating_mul(SHORTEST_STRETCH)
+        && !content.kept.is_empty()
+        && lengths.finish() % (of as u64).max(1) >= (lost * LOST_PART) as u64
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub async fn rewrite(
     table: &Table,
     layout: &Layout,
     located: &Rows,
-    upserts: &Upserts,
+    upserts: Upserts,
 ) -> Result<Vec<Add>> {
     let mut touched: Vec<_> = located.keys().copied().collect();
     touched.sort_unstable();
@@ -57,7 +57,7 @@ async fn together(
     layout: &Layout,
     located: &Rows,
     touched: Vec<usize>,
-    upserts: &Upserts,
+    upserts: Upserts,
 ) -> Result<Vec<Add>> {
     let mut writer = Writer::instead_of(&touched, table, layout);
     let kept = Scan::without(table, touched, located.clone());

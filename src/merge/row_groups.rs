@@ -45,16 +45,23 @@ pub async fn without(
     let mut new = DataFile::create(layout, &folder, source.properties(&layout.key))?;
     let encoders = Arc::clone(new.encoders());
     let (source, threads) = (Arc::new(source), engine.threads());
+    // the next file begins when the last piece of this one does
+    let (last, mut taken) = (pieces.len() - 1, Some(engine.file().await?));
     // in their order: a later piece, which is written later, must not have the memory that an earlier one waits for
-    let with_room = futures::stream::iter(pieces).then(|piece| {
+    let with_room = futures::stream::iter(pieces).enumerate().then(|(number, piece)| {
         let (source, engine) = (Arc::clone(&source), engine.clone());
-        async move { Ok::<_, Error>((source.room(&engine, &piece).await?, piece)) }
+        let taken = taken.take_if(|_| number == last);
+        async move {
+            let room = source.room(&engine, &piece).await?;
+            drop(taken);
+            Ok::<_, Error>((room, piece))
+        }
     });
     let chunks = with_room.map_ok(|(room, piece)| {
         let (source, engine, encoders) = (Arc::clone(&source), engine.clone(), Arc::clone(&encoders));
         async move { Ok((source.chunks(&engine, encoders, piece).await?, room)) }
     });
-    let mut chunks = std::pin::pin!(chunks.try_buffered(threads));
+    let mut chunks = std::pin::pin!(chunks.try_buffered(threads + 1));
     while let Some((chunks, _room)) = chunks.try_next().await.at(|| &path)? {
         match chunks {
             Chunks::Copied { group, bytes, filters } => {

@@ -80,7 +80,7 @@ pub struct Layout {
 const SHARE_BYTES: usize = 32 << 20;
 
 /// Writes `rows` into files of their own, at most as many at once as there are threads.
-pub async fn append(layout: &Layout, rows: &Upserts) -> Result<Vec<Add>> {
+pub async fn append(layout: &Layout, rows: Upserts) -> Result<Vec<Add>> {
     let shares = (rows.bytes() / SHARE_BYTES).clamp(1, layout.threads.max(1));
     let share = rows.count().div_ceil(shares).max(1);
     let writes = (0..rows.count()).step_by(share).map(|start| {
@@ -93,8 +93,11 @@ pub async fn append(layout: &Layout, rows: &Upserts) -> Result<Vec<Add>> {
             writer.close().await
         })
     });
+    let writes = futures::future::join_all(writes.map(SpawnedTask::join));
+    // each share has its rows until it is written, and nothing else may keep them
+    drop(rows);
     let mut added = vec![];
-    for written in futures::future::join_all(writes.map(SpawnedTask::join)).await {
+    for written in writes.await {
         added.extend(written??);
     }
     // each file is a layer already, but they follow one another

@@ -27,17 +27,18 @@ pub fn constant(mut bytes: &[u8], bits: u32, count: usize) -> Option<u32> {
 
 /// Packs `numbers` of `bits` bits each behind what `out` holds.
 pub fn pack(numbers: &[u32], bits: u32, out: &mut Vec<u8>) {
-    let (mut packed, mut at) = (0, 0);
-    while let Some(number) = numbers.get(at) {
-        let times = numbers[at..].iter().take_while(|other| *other == number).count();
-        // what is packed before a run must fill its groups
-        let filling = (at - packed).next_multiple_of(GROUP) - (at - packed);
-        if times >= filling + GROUP {
-            pack_bits(&numbers[packed..at + filling], bits, out);
-            repeat(*number, times - filling, bits, out);
-            packed = at + times;
+    let (mut packed, mut at) = (0, 0_usize);
+    for run in numbers.chunk_by(|a, b| a == b) {
+        if run.len() >= GROUP {
+            // what is packed before a run must fill its groups
+            let filling = (at - packed).next_multiple_of(GROUP) - (at - packed);
+            if run.len() >= filling + GROUP {
+                pack_bits(&numbers[packed..at + filling], bits, out);
+                repeat(run[0], run.len() - filling, bits, out);
+                packed = at + run.len();
+            }
         }
-        at += times;
+        at += run.len();
     }
     pack_bits(&numbers[packed..], bits, out);
 }
@@ -75,17 +76,30 @@ fn unpack_bits(packed: &[u8], bits: u32, count: usize, numbers: &mut Vec<u32>) -
         return None;
     }
     let mask = (1_u64 << bits) - 1;
-    numbers.extend((0..count).map(|number| {
-        let at = number * bits as usize;
-        let rest = &packed[(at / 8).min(packed.len())..];
-        let eight = rest.first_chunk().copied().unwrap_or_else(|| {
-            let mut eight = [0; 8];
-            eight[..rest.len()].copy_from_slice(rest);
-            eight
-        });
-        (u64::from_le_bytes(eight) >> (at % 8) & mask) as u32
-    }));
+    if (1..=8).contains(&bits) {
+        // a group has no more bytes than one number holds
+        for group in packed.chunks(bits as usize).take(count.div_ceil(GROUP)) {
+            let group = eight(group);
+            numbers.extend((0..GROUP as u32).map(|number| (group >> (number * bits) & mask) as u32));
+        }
+        numbers.truncate(numbers.len() - (count.next_multiple_of(GROUP) - count));
+    } else {
+        numbers.extend((0..count).map(|number| {
+            let at = number * bits as usize;
+            (eight(&packed[(at / 8).min(packed.len())..]) >> (at % 8) & mask) as u32
+        }));
+    }
     Some(())
+}
+
+/// The first eight bytes, or as many as there are, the lowest first.
+fn eight(bytes: &[u8]) -> u64 {
+    let eight = bytes.first_chunk().copied().unwrap_or_else(|| {
+        let mut eight = [0; 8];
+        eight[..bytes.len()].copy_from_slice(bytes);
+        eight
+    });
+    u64::from_le_bytes(eight)
 }
 
 fn pack_bits(numbers: &[u32], bits: u32, out: &mut Vec<u8>) {

@@ -60,15 +60,22 @@ impl Form {
         Some(split)
     }
 
-    /// Appends to `out` those of `values`, which lie one behind the other, whose numbers are in the ascending `ranges`.
-    pub fn keep<'a>(self, values: &'a [u8], ranges: &[Range<usize>], out: &mut Vec<u8>) -> Option<Ends<'a>> {
+    /// Appends to `stretches` where those of `values` lie whose numbers are in the ascending `ranges`. The values lie one
+    /// behind the other, the first one `at` this place.
+    pub fn keep<'a>(
+        self,
+        values: &'a [u8],
+        at: usize,
+        ranges: &[Range<usize>],
+        stretches: &mut Vec<Range<usize>>,
+    ) -> Option<Ends<'a>> {
         match self {
-            Form::Int32 => keep(values, ranges, out, |rest| fixed(4, rest), |a, b| int32(a) < int32(b)),
-            Form::Int64 => keep(values, ranges, out, |rest| fixed(8, rest), |a, b| int64(a) < int64(b)),
+            Form::Int32 => keep(values, at, ranges, stretches, |rest| fixed(4, rest), |a, b| int32(a) < int32(b)),
+            Form::Int64 => keep(values, at, ranges, stretches, |rest| fixed(8, rest), |a, b| int64(a) < int64(b)),
             Form::BigEndian(length) => {
-                keep(values, ranges, out, |rest| fixed(length, rest), |a, b| big_endian(a, b).is_lt())
+                keep(values, at, ranges, stretches, |rest| fixed(length, rest), |a, b| big_endian(a, b).is_lt())
             }
-            Form::Bytes => keep(values, ranges, out, bytes, |a, b| a < b),
+            Form::Bytes => keep(values, at, ranges, stretches, bytes, is_less),
         }
     }
 
@@ -101,8 +108,9 @@ impl Form {
 
 fn keep<'a>(
     values: &'a [u8],
+    at: usize,
     ranges: &[Range<usize>],
-    out: &mut Vec<u8>,
+    stretches: &mut Vec<Range<usize>>,
     next: impl Fn(&mut &'a [u8]) -> Option<&'a [u8]>,
     is_less: impl Fn(&[u8], &[u8]) -> bool,
 ) -> Option<Ends<'a>> {
@@ -111,7 +119,7 @@ fn keep<'a>(
         for _ in number..range.start {
             next(&mut rest)?;
         }
-        let from = rest;
+        let start = at + values.len() - rest.len();
         for _ in range.clone() {
             let value = next(&mut rest)?;
             ends = Some(match ends {
@@ -121,7 +129,12 @@ fn keep<'a>(
                 }
             });
         }
-        out.extend_from_slice(&from[..from.len() - rest.len()]);
+        let end = at + values.len() - rest.len();
+        match stretches.last_mut().filter(|last| last.end == start) {
+            Some(last) => last.end = end,
+            None if start < end => stretches.push(start..end),
+            None => {}
+        }
         number = range.end;
     }
     Some(ends)
@@ -135,6 +148,15 @@ fn bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, values) = rest.split_first_chunk()?;
     *rest = values;
     rest.split_off(..u32::from_le_bytes(*length) as usize)
+}
+
+/// As `a < b`; most bytes differ in the first ones.
+fn is_less(a: &[u8], b: &[u8]) -> bool {
+    let first = |bytes: &[u8]| bytes.first_chunk().copied().map(u64::from_be_bytes);
+    match (first(a), first(b)) {
+        (Some(a), Some(b)) if a != b => a < b,
+        _ => a < b,
+    }
 }
 
 pub fn int32(bytes: &[u8]) -> i32 {
