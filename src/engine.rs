@@ -1,11 +1,12 @@
 //! DataFusion, set up once: one memory budget and one spill folder for all tables, one session for each piece of work.
 
 pub mod pool;
+mod spill;
 
 use std::sync::Arc;
 
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
-use datafusion::execution::disk_manager::DiskManagerBuilder;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -16,6 +17,7 @@ use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::storage::Location;
 use pool::QueryPool;
+use spill::SpillFolder;
 
 /// Raw files that are fetched before their turn may take this part of the memory limit: typed, their rows take a few
 /// times as much.
@@ -59,18 +61,30 @@ pub struct Engine {
     pieces: Arc<Semaphore>,
     /// Of data files that pieces are taken of, one at a time: as many as are at work take memory for what they send.
     files: Arc<Semaphore>,
+    shared: Shared,
+}
+
+/// What all tables share.
+#[derive(Clone)]
+struct Shared {
     /// Of pieces of data files that are encoded, one for each thread.
     cores: Arc<Semaphore>,
     /// Of tables that are worked on.
     turns: Arc<Semaphore>,
     threads: usize,
+    /// Held as long as anything may be spilled.
+    _spill: Option<Arc<SpillFolder>>,
 }
 
 impl Engine {
     /// An engine for work that shares `memory_limit` bytes among so many tables at once: each has its part of them.
     pub fn new(lake: &Location, memory_limit: usize, threads: usize, at_once: usize) -> Result<Engine> {
         // what does not fit into memory may take as much of the disk as there is
-        let disk = DiskManagerBuilder::default().with_max_temp_directory_size(u64::MAX);
+        let mut disk = DiskManagerBuilder::default().with_max_temp_directory_size(u64::MAX);
+        let spill = SpillFolder::create(&std::env::temp_dir()).map(Arc::new);
+        if let Some(folder) = &spill {
+            disk.set_mode(DiskManagerMode::Directories(vec![folder.path().to_owned()]));
+        }
         let builder = RuntimeEnvBuilder::new().with_disk_manager_builder(disk);
         let runtime = builder.with_metadata_cache_limit(memory_limit / FOOTERS).build()?;
         runtime.register_object_store(&lake.store_url()?, Arc::clone(&lake.store));
@@ -79,26 +93,19 @@ impl Engine {
         }
         allocator::watch(memory_limit);
         let cores = Arc::new(Semaphore::new(threads.max(1)));
-        let turns = Arc::new(Semaphore::new(at_once));
-        Ok(Engine::within(&runtime, memory_limit / at_once, cores, turns, threads))
+        let shared = Shared { cores, turns: Arc::new(Semaphore::new(at_once)), threads, _spill: spill };
+        Ok(Engine::within(&runtime, memory_limit / at_once, shared))
     }
 
     /// The same for one table, which what others take does not starve.
     pub fn of_its_own(&self) -> Engine {
-        let (cores, turns) = (Arc::clone(&self.cores), Arc::clone(&self.turns));
-        Engine::within(&self.runtime, self.memory_limit, cores, turns, self.threads)
+        Engine::within(&self.runtime, self.memory_limit, self.shared.clone())
     }
 
     /// DataFusion's operators and the readers and writers of data files get half of the memory limit, and changes that are
     /// held and rows that are sorted a quarter each. Never are all of them full at once, which leaves room for what is not
     /// counted: unpacked pages and raw records.
-    fn within(
-        runtime: &RuntimeEnv,
-        memory_limit: usize,
-        cores: Arc<Semaphore>,
-        turns: Arc<Semaphore>,
-        threads: usize,
-    ) -> Engine {
+    fn within(runtime: &RuntimeEnv, memory_limit: usize, shared: Shared) -> Engine {
         let mut runtime = runtime.clone();
         // Greedy: a fair pool divides by consumers that may never ask, and can then starve the one that does (T-A26).
         runtime.memory_pool = Arc::new(GreedyMemoryPool::new(memory_limit / 2));
@@ -108,17 +115,15 @@ impl Engine {
             changes: Arc::new(GreedyMemoryPool::new(changes_memory(memory_limit))),
             in_flight: Budget::new(memory_limit / RAW),
             rewriting: Budget::new(memory_limit / 2 / REWRITING),
-            pieces: Arc::new(Semaphore::new(threads + 1)),
+            pieces: Arc::new(Semaphore::new(shared.threads + 1)),
             files: Arc::new(Semaphore::new(1)),
-            cores,
-            turns,
-            threads,
+            shared,
         }
     }
 
     /// Waits until so few tables are being worked on that there is memory for one more.
     pub async fn turn(&self) -> Result<Turn> {
-        Ok(Turn { _permit: Arc::clone(&self.turns).acquire_owned().await.map_err(Error::definite)? })
+        Ok(Turn { _permit: Arc::clone(&self.shared.turns).acquire_owned().await.map_err(Error::definite)? })
     }
 
     /// Bytes that one table may take.
@@ -174,7 +179,7 @@ impl Engine {
 
     /// Waits until no more pieces of data files are being encoded than there are threads.
     pub async fn core(&self) -> Result<OwnedSemaphorePermit> {
-        Arc::clone(&self.cores).acquire_owned().await.map_err(Error::definite)
+        Arc::clone(&self.shared.cores).acquire_owned().await.map_err(Error::definite)
     }
 
     /// For changes that are held until they are merged; what does not fit is to be spilled.
@@ -194,7 +199,7 @@ impl Engine {
 
     /// Pieces of work that are worth doing at once.
     pub fn threads(&self) -> usize {
-        self.threads
+        self.shared.threads
     }
 
     /// A session that plans merges: what stands first in a join is hashed, in one piece, and texts keep the type that
@@ -224,7 +229,7 @@ impl Engine {
 
     fn config(&self) -> SessionConfig {
         SessionConfig::new()
-            .with_target_partitions(self.threads)
+            .with_target_partitions(self.shared.threads)
             .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
     }
 }
