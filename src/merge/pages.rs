@@ -305,8 +305,8 @@ fn numbers_of_values(levels: &[u32], rows: &[Range<usize>]) -> Vec<Range<usize>>
 /// The shortest stretches, on average, that are cut out of compressed bytes in less time than it takes to compress them.
 const SHORTEST_STRETCH: usize = 512;
 /// The part of a page that may be lost, on average, before it is compressed anew: what is cut gets larger by and by than what
-/// is compressed, for want of what it repeated.
-const LOST_PART: usize = 8;
+/// is compressed, for want of what was repeated.
+const LOST_PART: usize = 6;
 
 /// What packs and unpacks pages, and the memory for one of each.
 pub struct Codec {
@@ -362,7 +362,7 @@ impl Codec {
         }
         if is_worth_cutting(&content, unpacked.len()) {
             let cut = self.cutter.cut(page, unpacked, &content.head, &content.kept);
-            return cut.map(Bytes::copy_from_slice).ok_or_else(damaged);
+            return cut.map(Bytes::from).ok_or_else(damaged);
         }
         let content = content.bytes(unpacked);
         let most = max_compress_len(content.len());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::runtime::SpawnedTask;
 use deltalake::parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
@@ -21,7 +22,7 @@ use deltalake::parquet::file::metadata::{
 use deltalake::parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use deltalake::parquet::file::properties::WriterProperties;
 use deltalake::parquet::file::writer::SerializedRowGroupWriter;
-use futures::{StreamExt, TryStreamExt};
+use futures::future::try_join_all;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
@@ -342,7 +343,7 @@ impl Cutting {
             let (cutting, living) = (Arc::clone(&self), Arc::clone(&living));
             on_a_core(engine, async move { cutting.cut(number, &living) })
         });
-        let chunks = futures::stream::iter(cuts).buffered(engine.threads()).try_collect::<Vec<_>>().await?;
+        let chunks = try_join_all(cuts).await?;
         if chunks.iter().all(Option::is_some) {
             return Ok(chunks.into_iter().flatten().collect());
         }
@@ -412,12 +413,12 @@ async fn on_a_core<T: Send + 'static>(
     engine: &Engine,
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    let core = engine.core().await?;
+    let engine = engine.clone();
     let work = async move {
-        let _core = core;
+        let _core = engine.core().await?;
         work.await
     };
-    tokio::spawn(work).await?
+    SpawnedTask::spawn(work).join().await?
 }
 
 #[cfg(test)]

@@ -26,7 +26,6 @@ pub struct Cutter {
     patched: Vec<u8>,
     /// How many bytes are lost before each block, where all of it is kept.
     lost_before: Vec<u32>,
-    out: Vec<u8>,
 }
 
 impl Cutter {
@@ -34,26 +33,28 @@ impl Cutter {
     /// and the ranges ascend and lie apart.
     ///
     /// `None` where `packed` is damaged.
-    pub fn cut(&mut self, packed: &[u8], unpacked: &[u8], head: &[u8], kept: &[Range<usize>]) -> Option<&[u8]> {
+    pub fn cut(&mut self, packed: &[u8], unpacked: &[u8], head: &[u8], kept: &[Range<usize>]) -> Option<Vec<u8>> {
         self.patched.clear();
         self.patched.extend_from_slice(packed);
         self.lost_before.clear();
-        self.lost_before.resize(unpacked.len() / BLOCK + 1, UNKNOWN);
         let mut places = Vec::with_capacity(kept.len());
         let (mut length, mut lost, mut end) = (head.len(), 0, 0);
         for range in kept {
             lost += range.start - end;
-            let blocks = range.start.div_ceil(BLOCK)..range.end / BLOCK;
-            if !blocks.is_empty() {
-                self.lost_before[blocks].fill(lost as u32);
+            // the blocks that it has as a whole
+            let (first, after) = (range.start.div_ceil(BLOCK), range.end / BLOCK);
+            if first < after {
+                self.lost_before.resize(first, UNKNOWN);
+                self.lost_before.resize(after, lost as u32);
             }
             places.push(length);
             (length, end) = (length + range.len(), range.end);
         }
-        self.out.clear();
-        write_varint(length, &mut self.out);
-        Cut { packed, unpacked, kept, places, lost: vec![], literal: head.to_vec(), cutter: self }.cut()?;
-        Some(&self.out)
+        let mut out = Vec::with_capacity(packed.len() + head.len());
+        write_varint(length, &mut out);
+        let mut cut = Cut { packed, unpacked, kept, places, lost: vec![], literal: head.to_vec(), cutter: self, out };
+        cut.cut()?;
+        Some(cut.out)
     }
 }
 
@@ -78,6 +79,7 @@ struct Cut<'a> {
     /// What is to be written as a literal next.
     literal: Vec<u8>,
     cutter: &'a mut Cutter,
+    out: Vec<u8>,
 }
 
 impl Cut<'_> {
@@ -120,7 +122,7 @@ impl Cut<'_> {
     fn take(&mut self, elements: Range<usize>) {
         if !elements.is_empty() {
             self.put_literal();
-            self.cutter.out.extend_from_slice(&self.cutter.patched[elements]);
+            self.out.extend_from_slice(&self.cutter.patched[elements]);
         }
     }
 
@@ -180,11 +182,11 @@ impl Cut<'_> {
         self.put_literal();
         debug_assert!(length <= LONGEST_COPY);
         if length < 12 && offset < 1 << 11 {
-            self.cutter.out.push(1 | ((length - 4) as u8) << 2 | ((offset >> 8) as u8) << 5);
-            self.cutter.out.push(offset as u8);
+            self.out.push(1 | ((length - 4) as u8) << 2 | ((offset >> 8) as u8) << 5);
+            self.out.push(offset as u8);
         } else {
-            self.cutter.out.push(2 | ((length - 1) as u8) << 2);
-            self.cutter.out.extend_from_slice(&(offset as u16).to_le_bytes());
+            self.out.push(2 | ((length - 1) as u8) << 2);
+            self.out.extend_from_slice(&(offset as u16).to_le_bytes());
         }
     }
 
@@ -192,14 +194,14 @@ impl Cut<'_> {
     fn put_literal(&mut self) {
         let Some(last) = self.literal.len().checked_sub(1) else { return };
         if last < 60 {
-            self.cutter.out.push((last as u8) << 2);
+            self.out.push((last as u8) << 2);
         } else {
             let bytes = (last as u32).to_le_bytes();
             let length = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |highest| highest + 1);
-            self.cutter.out.push((59 + length as u8) << 2);
-            self.cutter.out.extend_from_slice(&bytes[..length]);
+            self.out.push((59 + length as u8) << 2);
+            self.out.extend_from_slice(&bytes[..length]);
         }
-        self.cutter.out.append(&mut self.literal);
+        self.out.append(&mut self.literal);
     }
 }
 
@@ -334,7 +336,7 @@ mod tests {
     fn cut(packed: &[u8], head: &[u8], kept: &[Range<usize>]) -> Vec<u8> {
         let unpacked = Decoder::new().decompress_vec(packed).unwrap();
         let mut cutter = Cutter::default();
-        let cut = cutter.cut(packed, &unpacked, head, kept).unwrap().to_vec();
+        let cut = cutter.cut(packed, &unpacked, head, kept).unwrap();
         let expected = kept.iter().fold(head.to_vec(), |all, range| [&all, &unpacked[range.clone()]].concat());
         assert_eq!(Decoder::new().decompress_vec(&cut).unwrap(), expected);
         cut
