@@ -27,9 +27,9 @@ use uuid::Uuid;
 use super::write::{Layout, ROW_GROUP_BYTES, ROW_GROUP_ROWS};
 use crate::error::{Error, Result};
 
-/// Parts of one file on their way to the store, of 10 MB each: as many as threads encode, within bounds. With two files at
-/// work the fewest are enough to hide the store's answers.
-const FEWEST_PARTS: usize = 2;
+/// Parts of one file on their way to the store, of 10 MB each: as many as threads encode, within bounds. The fewest hide the
+/// store's answers where one file is at work.
+const FEWEST_PARTS: usize = 4;
 const MOST_PARTS: usize = 8;
 
 /// A file of which some row groups may be written. One that is not finished, or not committed, is nothing: vacuum takes it.

@@ -145,6 +145,9 @@ impl Column<'_> {
             let number = numbers.next();
             let first = number.zip(places).map_or(next, |(number, places)| row_of(&places[number]));
             next = first + num_values as usize;
+            if next > self.rows {
+                return Err(damaged());
+            }
             let is_understood = match encoding {
                 Encoding::PLAIN => true,
                 Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY => found.dictionary.is_some(),
@@ -191,7 +194,9 @@ fn row_of(place: &PageLocation) -> usize {
 }
 
 fn damaged() -> Error {
-    Error::definite("a page ends before its values do, or names a value that its dictionary lacks")
+    Error::definite(
+        "a page ends before its values do, has more of them than there are rows, or names a value that its dictionary lacks",
+    )
 }
 
 /// Pages as they are compressed.
@@ -230,13 +235,25 @@ impl Content {
     }
 
     /// All of it, of which a page that holds `unpacked` has the stretches.
-    fn bytes(self, unpacked: &[u8]) -> Vec<u8> {
-        let mut bytes = self.head;
-        bytes.reserve(self.kept.iter().map(Range::len).sum());
-        for stretch in self.kept {
-            bytes.extend_from_slice(&unpacked[stretch]);
+    fn bytes(&self, unpacked: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len());
+        bytes.extend_from_slice(&self.head);
+        for stretch in &self.kept {
+            bytes.extend_from_slice(&unpacked[stretch.clone()]);
         }
         bytes
+    }
+
+    fn has_long_stretches(&self) -> bool {
+        !self.kept.is_empty() && self.len() >= self.kept.len().saturating_mul(SHORTEST_STRETCH)
+    }
+
+    /// True by and by: the more of a page of so many bytes is lost, the sooner.
+    fn is_to_be_packed(&self, of: usize) -> bool {
+        let mut hash = DefaultHasher::new();
+        (self.len(), self.kept.len(), of).hash(&mut hash);
+        let lost = of.saturating_sub(self.len()) + self.kept.len() * LOST_BY_A_CUT;
+        hash.finish() % (of as u64).max(1) < (lost * LOST_PART) as u64
     }
 }
 
@@ -307,6 +324,11 @@ const SHORTEST_STRETCH: usize = 512;
 /// The part of a page that may be lost, on average, before it is compressed anew: what is cut gets larger by and by than what
 /// is compressed, for want of what was repeated.
 const LOST_PART: usize = 6;
+/// As many bytes count as lost for each stretch, at whose ends literals take the place of copies.
+const LOST_BY_A_CUT: usize = 16;
+
+/// Snappy makes no more than 64 bytes of three.
+const MOST_PACKED: usize = 22;
 
 /// What packs and unpacks pages, and the memory for one of each.
 pub struct Codec {
@@ -342,11 +364,16 @@ impl Codec {
 
     fn unpack(&mut self, bytes: &[u8]) -> Result<&[u8]> {
         let length = self.unpacked_len(bytes)?;
+        if length / MOST_PACKED > bytes.len() {
+            return Err(damaged());
+        }
         if self.unpacked.len() < length {
             self.unpacked.resize(length, 0);
         }
         let unpacked = &mut self.unpacked[..length];
-        if self.is_snappy {
+        if length == 0 {
+            // some writers leave out even what says that nothing follows
+        } else if self.is_snappy {
             self.decoder.decompress(bytes, unpacked).map_err(Error::definite)?;
         } else {
             unpacked.copy_from_slice(bytes);
@@ -360,9 +387,14 @@ impl Codec {
         if !self.is_snappy {
             return Ok(content.bytes(unpacked).into());
         }
-        if is_worth_cutting(&content, unpacked.len()) {
+        if content.has_long_stretches() && !content.is_to_be_packed(unpacked.len()) {
             let cut = self.cutter.cut(page, unpacked, &content.head, &content.kept);
-            return cut.map(Bytes::from).ok_or_else(damaged);
+            debug_assert!(cut.as_ref().is_some_and(|cut| {
+                Decoder::new().decompress_vec(cut).is_ok_and(|bytes| bytes == content.bytes(unpacked))
+            }));
+            if let Some(cut) = cut {
+                return Ok(cut.into());
+            }
         }
         let content = content.bytes(unpacked);
         let most = max_compress_len(content.len());
@@ -372,16 +404,6 @@ impl Codec {
         let length = self.encoder.compress(&content, &mut self.packed).map_err(Error::definite)?;
         Ok(Bytes::copy_from_slice(&self.packed[..length]))
     }
-}
-
-/// True for stretches of so many bytes that are long, but for some, so that each page is compressed anew now and then.
-fn is_worth_cutting(content: &Content, of: usize) -> bool {
-    let mut lengths = DefaultHasher::new();
-    (content.len(), content.kept.len(), of).hash(&mut lengths);
-    let lost = of.saturating_sub(content.len());
-    content.len() >= content.kept.len().saturating_mul(SHORTEST_STRETCH)
-        && !content.kept.is_empty()
-        && lengths.finish() % (of as u64).max(1) >= (lost * LOST_PART) as u64
 }
 
 #[cfg(test)]

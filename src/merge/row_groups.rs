@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::runtime::SpawnedTask;
 use deltalake::kernel::Add;
 use deltalake::parquet::bloom_filter::Sbbf;
 use deltalake::parquet::column::writer::ColumnCloseResult;
@@ -59,7 +60,9 @@ pub async fn without(
     });
     let chunks = with_room.map_ok(|(room, piece)| {
         let (source, engine, encoders) = (Arc::clone(&source), engine.clone(), Arc::clone(&encoders));
-        async move { Ok((source.chunks(&engine, encoders, piece).await?, room)) }
+        // a task, so that a piece is fetched while another one is on its way out
+        let chunks = SpawnedTask::spawn(async move { source.chunks(&engine, encoders, piece).await });
+        async move { Ok((chunks.join().await??, room)) }
     });
     let mut chunks = std::pin::pin!(chunks.try_buffered(threads + 1));
     while let Some((chunks, _room)) = chunks.try_next().await.at(|| &path)? {

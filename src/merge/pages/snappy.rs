@@ -22,7 +22,8 @@ const UNKNOWN: u32 = u32::MAX;
 /// Cuts compressed bytes.
 #[derive(Default)]
 pub struct Cutter {
-    /// The compressed bytes with the offsets that copies get.
+    /// The compressed bytes with the offsets that copies get. Up to three bytes behind a copy that was passed by may be wrong:
+    /// they are of elements that are passed by next, which puts them right, or that are written anew.
     patched: Vec<u8>,
     /// How many bytes are lost before each block, where all of it is kept.
     lost_before: Vec<u32>,
