@@ -1,7 +1,8 @@
 //! The folder for what does not fit into memory. A process that is killed leaves its own behind, which may be as large as
 //! the disk; the next one removes it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,13 +11,17 @@ use tempfile::TempDir;
 /// What the names of such folders begin with.
 const PREFIX: &str = "lakemerge-spill-";
 
-/// A folder that is younger may not be locked yet.
+/// The file in a folder that is locked while its process lives. A lock of the folder itself would hold for one machine
+/// alone where several share it.
+const LOCK: &str = "lock";
+
+/// A folder whose lock is younger may not be locked yet.
 const YOUNG: Duration = Duration::from_secs(60);
 
 /// A folder that is this process's own, until it is dropped.
 pub struct SpillFolder {
     folder: TempDir,
-    /// Locked while the process lives, however it ends.
+    /// Locked until the process ends, however it does.
     _locked: File,
 }
 
@@ -25,10 +30,12 @@ impl SpillFolder {
     /// made or locked.
     pub fn create(temporary: &Path) -> Option<SpillFolder> {
         remove_left(temporary);
-        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(temporary).ok()?;
-        let locked = File::open(folder.path()).ok()?;
-        locked.try_lock().ok()?;
-        Some(SpillFolder { folder, _locked: locked })
+        let private = Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().prefix(PREFIX).permissions(private).tempdir_in(temporary).ok()?;
+        // NFS locks what may be written
+        let lock = OpenOptions::new().write(true).create_new(true).open(folder.path().join(LOCK)).ok()?;
+        lock.try_lock().ok()?;
+        Some(SpillFolder { folder, _locked: lock })
     }
 
     pub fn path(&self) -> &Path {
@@ -36,20 +43,28 @@ impl SpillFolder {
     }
 }
 
-/// Removes the folders that nobody has locked.
+/// Removes the folders whose lock nobody holds.
 fn remove_left(temporary: &Path) {
     let Ok(entries) = temporary.read_dir() else { return };
     for entry in entries.flatten() {
-        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
-        let age = || entry.metadata().and_then(|data| data.modified()).ok()?.elapsed().ok();
-        if is_ours && age().is_some_and(|age| age > YOUNG) {
-            let left = File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok());
-            if left {
-                tracing::debug!("removing {}, which a process that was killed left", entry.path().display());
-                let _ = std::fs::remove_dir_all(entry.path());
-            }
+        let is_named_so = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+        if is_named_so
+            && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && let Some(_locked) = lock_of_nobody(&entry.path())
+        {
+            tracing::debug!("removing {}, which a process that was killed left", entry.path().display());
+            let _ = std::fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// The lock of a folder, if its process is no more.
+fn lock_of_nobody(folder: &Path) -> Option<File> {
+    let path = folder.join(LOCK);
+    let data = path.symlink_metadata().ok().filter(|data| data.is_file())?;
+    let age = data.modified().ok()?.elapsed().ok()?;
+    let lock = OpenOptions::new().write(true).open(path).ok().filter(|_| age > YOUNG)?;
+    lock.try_lock().ok().map(|()| lock)
 }
 
 #[cfg(test)]
@@ -62,19 +77,19 @@ mod tests {
     fn what_a_killed_process_left_is_removed() {
         let temporary = tempfile::tempdir().unwrap();
         let long_ago = SystemTime::now() - 2 * YOUNG;
-        let folder = |name: &str| {
+        let folder = |name: &str, file: &str| {
             let path = temporary.path().join(name);
             std::fs::create_dir(&path).unwrap();
-            std::fs::write(path.join("rows"), "rows").unwrap();
-            File::open(&path).unwrap().set_modified(long_ago).unwrap();
+            File::create(path.join(file)).unwrap().set_modified(long_ago).unwrap();
             path
         };
-        let (left, foreign) = (folder("lakemerge-spill-left"), folder("another"));
-        let of_a_living_one = SpillFolder::create(temporary.path()).unwrap();
-        File::open(of_a_living_one.path()).unwrap().set_modified(long_ago).unwrap();
+        let left = folder("lakemerge-spill-left", LOCK);
+        let others = [folder("another", LOCK), folder("lakemerge-spill-no-lock", "rows")];
+        let living = SpillFolder::create(temporary.path()).unwrap();
+        File::options().write(true).open(living.path().join(LOCK)).unwrap().set_modified(long_ago).unwrap();
         let own = SpillFolder::create(temporary.path()).unwrap();
         assert!(!left.exists());
-        assert!(foreign.exists() && of_a_living_one.path().exists() && own.path().exists());
+        assert!(others.iter().all(|folder| folder.exists()) && living.path().exists() && own.path().exists());
         let path = own.path().to_owned();
         drop(own);
         assert!(!path.exists());
