@@ -3,7 +3,7 @@
 pub mod parquet;
 
 use std::collections::HashMap;
-use std::path::{Path as LocalPath, PathBuf};
+use std::path::{Component, Path as LocalPath, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,7 +138,23 @@ fn directory_url(text: &str, base: &LocalPath) -> Result<Url> {
         return Err(Error::usage(format!("{text}: ~ means something to a shell alone; write the folder out")));
     }
     let path = std::path::absolute(base.join(text)).map_err(|e| Error::usage(format!("{text}: {e}")))?;
+    let path = without_parents(&path);
     Url::from_directory_path(&path).map_err(|()| Error::usage(format!("{} is no folder's path", path.display())))
+}
+
+/// The same path without `..`, which object stores refuse. What a link leads to has another parent than the link.
+fn without_parents(path: &LocalPath) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                plain = std::fs::canonicalize(&plain).unwrap_or(plain);
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 fn dangling(folder: &LocalPath, matters: &impl Fn(&str) -> bool) -> Option<PathBuf> {
@@ -231,6 +247,18 @@ mod tests {
     fn a_relative_path_is_relative_to_the_configuration() {
         let url = directory_url("raw/dms", LocalPath::new("/etc/jobs")).unwrap();
         assert_eq!(url.as_str(), "file:///etc/jobs/raw/dms/");
+    }
+
+    #[test]
+    fn a_path_may_lead_through_parents() {
+        let url = |text: &str, base: &LocalPath| directory_url(text, base).unwrap().path().to_string();
+        assert_eq!(url("../raw", LocalPath::new("/no/such/jobs")), "/no/such/raw/");
+        assert_eq!(url("/no/a/../../raw/..", LocalPath::new("/")), "/");
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap();
+        std::fs::create_dir_all(real.join("far/away")).unwrap();
+        std::os::unix::fs::symlink(real.join("far/away"), real.join("link")).unwrap();
+        assert_eq!(url("link/../raw", &real), format!("{}/", real.join("far/raw").display()));
     }
 
     #[test]
