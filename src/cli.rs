@@ -19,6 +19,7 @@ use crate::destination::Destination;
 use crate::error::{At, Error, Kind, Result};
 use crate::job::Job;
 use crate::lake::Lake;
+use crate::lake::history::AsOf;
 use crate::report::Report;
 use crate::{check, desk, maintain, query, run, status};
 
@@ -114,6 +115,9 @@ struct QueryArgs {
     /// Write the result to a file
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Ask the tables as they were
+    #[arg(long, value_name = "VERSION|TIME|POSITION")]
+    as_of: Option<AsOf>,
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +151,7 @@ enum QueryFormat {
     Csv,
     Json,
     Ndjson,
+    Parquet,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -297,9 +302,10 @@ async fn ask(job: &Job, args: QueryArgs) -> Result<u8> {
         QueryFormat::Csv => query::Format::Csv,
         QueryFormat::Json => query::Format::Json,
         QueryFormat::Ndjson => query::Format::Ndjson,
+        QueryFormat::Parquet => query::Format::Parquet,
     };
     let engine = job.engine(1)?;
-    let tables = Arc::new(desk::LakeTables(Lake::new(job.lake.clone())));
+    let tables = Arc::new(desk::LakeTables { lake: Lake::new(job.lake.clone()), as_of: args.as_of });
     let request = query::Request { input, format, output: args.output };
     query::run(engine.query_session(), tables, request).await?;
     Ok(0)
@@ -402,7 +408,9 @@ impl Signals {
     fn of(command: &Command) -> Signals {
         match command {
             Command::Run(_) => Signals::None,
-            Command::Query(QueryArgs { sql: None, file: None, .. }) => Signals::TerminateOnly,
+            Command::Query(QueryArgs { sql: None, file: None, .. }) if std::io::stdin().is_terminal() => {
+                Signals::TerminateOnly
+            }
             _ => Signals::All,
         }
     }

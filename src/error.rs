@@ -167,9 +167,16 @@ impl From<QueryError> for Error {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::DataFusion(error) => error.into(),
+            // a file that was named and is not there, or may not be read or written
+            QueryError::Io { ref source, .. } if is_about_a_name(source) => Error::usage(error),
             other => Error::definite(other),
         }
     }
+}
+
+fn is_about_a_name(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | PermissionDenied | IsADirectory | NotADirectory)
 }
 
 impl From<Error> for DataFusionError {

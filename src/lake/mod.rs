@@ -2,6 +2,7 @@
 
 pub mod commit;
 pub mod create;
+pub mod history;
 pub mod layers;
 mod many_files;
 pub mod position;

@@ -75,6 +75,14 @@ impl Table {
         Table::of(&self.name, delta)
     }
 
+    /// A former version.
+    pub(super) async fn at(&self, version: u64) -> Result<Table> {
+        let mut delta = DeltaTable::new(Arc::clone(&self.log));
+        let loaded = delta.load_version(version).await.map_err(Error::from);
+        loaded.map_err(|e| e.at(format!("version {version} is not there any more")))?;
+        Table::of(&self.name, delta)
+    }
+
     fn of(name: &TableName, delta: DeltaTable) -> Result<Table> {
         let snapshot = delta.snapshot()?.snapshot().clone();
         PROTOCOL
@@ -256,14 +264,17 @@ fn plain(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-struct CommitEntry {
-    transactions: HashMap<String, i64>,
+pub(super) struct CommitEntry {
+    pub transactions: HashMap<String, i64>,
     changes_rows: bool,
     operation: String,
+    /// When it was made, in milliseconds since 1970, as it says itself.
+    pub time: Option<i64>,
 }
 
-fn read_commit(version: u64, entry: &Bytes) -> Result<CommitEntry> {
-    let mut commit = CommitEntry { transactions: HashMap::new(), changes_rows: false, operation: "unknown".into() };
+pub(super) fn read_commit(version: u64, entry: &Bytes) -> Result<CommitEntry> {
+    let mut commit =
+        CommitEntry { transactions: HashMap::new(), changes_rows: false, operation: "unknown".into(), time: None };
     for action in get_actions(version, entry).map_err(|e| Error::definite(format!("commit {version}: {e}")))? {
         match action {
             Action::Txn(txn) => {
@@ -271,7 +282,10 @@ fn read_commit(version: u64, entry: &Bytes) -> Result<CommitEntry> {
             }
             Action::Add(add) => commit.changes_rows |= add.data_change,
             Action::Remove(remove) => commit.changes_rows |= remove.data_change,
-            Action::CommitInfo(info) => commit.operation = info.operation.unwrap_or(commit.operation),
+            Action::CommitInfo(info) => {
+                commit.operation = info.operation.unwrap_or(commit.operation);
+                commit.time = info.timestamp;
+            }
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Record batches to text: the four forms an answer can have. Batches in, bytes out; nothing is
+//! Record batches to bytes: the five forms an answer can have. Batches in, bytes out; nothing is
 //! written here.
 
 use std::collections::HashSet;
@@ -9,6 +9,10 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::json;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches_with_options;
+use datafusion::error::DataFusionError;
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::basic::Compression;
+use datafusion::parquet::file::properties::WriterProperties;
 use std::sync::Arc;
 
 use super::QueryError;
@@ -26,17 +30,24 @@ pub enum Format {
     Json,
     /// The objects of [`Format::Json`], one a line.
     Ndjson,
+    /// One Parquet file, and so one answer.
+    Parquet,
 }
 
 /// The rows of one box. A box needs all its rows to know its widths, so this bounds the memory.
 pub const BOX: usize = 10_000;
 
-/// The answer to one statement, on its way to text.
+/// Row groups of an answer in Parquet, which are held while they fill.
+const ROW_GROUP_ROWS: usize = 128 * 1024;
+const ROW_GROUP_BYTES: usize = 32 << 20;
+
+/// The answer to one statement, on its way to bytes.
 pub enum Encoder {
     Table { schema: SchemaRef, held: Vec<RecordBatch>, rows: usize, boxes: usize },
     Csv { header: Option<SchemaRef> },
     Json(json::Writer<Vec<u8>, json::writer::JsonArray>),
     Ndjson(json::Writer<Vec<u8>, json::writer::LineDelimited>),
+    Parquet(Box<ArrowWriter<Vec<u8>>>),
 }
 
 impl Encoder {
@@ -52,6 +63,16 @@ impl Encoder {
             Format::Ndjson => {
                 distinct_names(&schema)?;
                 Self::Ndjson(options().build(Vec::new()))
+            }
+            Format::Parquet => {
+                distinct_names(&schema)?;
+                let properties = WriterProperties::builder()
+                    .set_compression(Compression::SNAPPY)
+                    .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+                    .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+                    .build();
+                let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties));
+                Self::Parquet(Box::new(writer.map_err(DataFusionError::from)?))
             }
         })
     }
@@ -81,6 +102,10 @@ impl Encoder {
                 writer.write(batch)?;
                 Ok(std::mem::take(writer.get_mut()))
             }
+            Self::Parquet(writer) => {
+                writer.write(batch).map_err(DataFusionError::from)?;
+                Ok(std::mem::take(writer.inner_mut()))
+            }
         }
     }
 
@@ -98,6 +123,10 @@ impl Encoder {
                 Ok(std::mem::take(writer.get_mut()))
             }
             Self::Ndjson(_) => Ok(Vec::new()),
+            Self::Parquet(writer) => {
+                writer.finish().map_err(DataFusionError::from)?;
+                Ok(std::mem::take(writer.inner_mut()))
+            }
         }
     }
 
@@ -126,13 +155,13 @@ fn harmless(text: &str) -> String {
     if text.contains(is_harmful) { text.chars().map(escaped).collect() } else { text.to_string() }
 }
 
-/// JSON readers keep only one of two members with the same name.
+/// JSON readers keep only one of two members with the same name, and readers of Parquet refuse two such columns.
 fn distinct_names(schema: &Schema) -> Result<(), QueryError> {
     let mut seen = HashSet::new();
     match schema.fields().iter().find(|field| !seen.insert(field.name())) {
         None => Ok(()),
         Some(field) => Err(QueryError::sql(format!(
-            "two columns of the answer are called {}, which JSON cannot hold; name one with AS",
+            "two columns of the answer are called {}, which readers of this format do not tell apart; name one with AS",
             field.name()
         ))),
     }

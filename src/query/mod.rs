@@ -82,6 +82,9 @@ pub enum Input {
 pub async fn run(session: SessionContext, tables: Arc<dyn Tables>, request: Request) -> Result<(), QueryError> {
     let mut output = match &request.output {
         Some(path) => Output::file(path, request.format)?,
+        None if request.format == Format::Parquet && io::stdout().is_terminal() => {
+            return Err(QueryError::sql("Parquet is not for a terminal; add --output FILE"));
+        }
         None => Output::stdout(request.format),
     };
     let desk = Desk { session, tables };

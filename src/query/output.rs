@@ -18,6 +18,7 @@ pub struct Output {
     format: Format,
     /// A person is looking: the first box is enough.
     brief: bool,
+    answers: usize,
 }
 
 impl Output {
@@ -27,7 +28,7 @@ impl Output {
     }
 
     pub fn writer(to: Destination, format: Format) -> Self {
-        Self { to, path: None, format, brief: false }
+        Self { to, path: None, format, brief: false, answers: 0 }
     }
 
     pub fn file(path: &Path, format: Format) -> Result<Self, QueryError> {
@@ -37,6 +38,10 @@ impl Output {
 
     /// Writes a whole answer as it streams; gives the number of rows written.
     pub async fn answer(&mut self, mut rows: SendableRecordBatchStream) -> Result<usize, QueryError> {
+        if self.format == Format::Parquet && self.answers > 0 {
+            return Err(QueryError::sql("a Parquet file holds one answer; ask one statement at a time"));
+        }
+        self.answers += 1;
         let mut encoder = Encoder::new(self.format, rows.schema())?;
         let mut written = 0;
         let mut cut = false;

@@ -21,6 +21,7 @@ mod check;
 mod evolution;
 mod folders;
 mod foreign;
+mod history;
 mod journey;
 mod kill;
 mod large_files;
