@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use crate::dms::listing;
 use crate::dms::next::{self, Reached};
-use crate::error::{At, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::job::Job;
 use crate::lake::Lake;
 use crate::lake::position::Position;
+use crate::lake::table::Table;
 use crate::run;
 
 /// Tables looked at at once.
@@ -31,7 +32,8 @@ pub struct Status {
 pub struct TableStatus {
     pub table: String,
     /// `up to date`, `behind`, `loading`, `no data yet`, `foreign` for a table that another writer made or changed,
-    /// `stopped` if a run would stop at what the raw files, the table or its configuration are, or `unreadable`.
+    /// `stopped` if a run would stop at what the raw files, the table or its configuration are, `not in this job` for a
+    /// table of the lake that this job's runs leave alone, or `unreadable`.
     pub state: &'static str,
     /// Why it is unreadable or stopped, or that another writer changed it.
     pub error: Option<String>,
@@ -59,11 +61,10 @@ pub struct TableStatus {
 pub async fn status(job: &Job) -> Result<Status> {
     let lake = Lake::new(job.lake.clone());
     let mut names: BTreeSet<TableName> = lake.table_names().await?.into_iter().collect();
-    let of_job = listing::tables(&job.raw, &job.settings.folders, |name| job.selects(name));
-    names.extend(of_job.await.at(|| &job.raw.url)?);
-    names.extend(job.named_tables().cloned());
+    let of_job = run::tables_of(job).await?;
+    names.extend(of_job.iter().cloned());
     let quarantined = lake.quarantined().await?;
-    let (job, lake, quarantined) = (job, &lake, &quarantined);
+    let (job, lake, of_job, quarantined) = (job, &lake, &of_job, &quarantined);
     let tables = futures::stream::iter(names.into_iter().map(|name| async move {
         let mut status = TableStatus::unknown(&name);
         if quarantined.contains(&name) {
@@ -71,7 +72,11 @@ pub async fn status(job: &Job) -> Result<Status> {
             status.quarantined = bad.and_then(|bad| bad.rows());
         }
         // one broken table must not hide the others
-        if let Err(error) = table(job, lake, &name, &mut status).await {
+        let looked_at = match of_job.contains(&name) {
+            true => table(job, lake, &name, &mut status).await,
+            false => table_of_others(lake, &name, &mut status).await,
+        };
+        if let Err(error) = looked_at {
             status.state = "unreadable";
             status.error = Some(error.to_string());
             status.kind = Some(error.kind);
@@ -85,6 +90,14 @@ pub async fn status(job: &Job) -> Result<Status> {
 }
 
 impl TableStatus {
+    fn is(&mut self, table: &Table) {
+        self.version = Some(table.version());
+        self.files = Some(table.files.len() as u64);
+        self.rows = table.rows();
+        self.deleted_rows = Some(table.deleted_rows());
+        self.bytes = Some(table.bytes());
+    }
+
     fn stopped(&mut self, error: &Error) {
         self.state = "stopped";
         self.error = Some(error.to_string());
@@ -110,6 +123,17 @@ impl TableStatus {
     }
 }
 
+/// A table of the lake whose raw files are none of the job's business.
+async fn table_of_others(lake: &Lake, name: &TableName, status: &mut TableStatus) -> Result<()> {
+    status.state = "not in this job";
+    if let Some(table) = lake.open(name).await? {
+        status.is(&table);
+        let position = table.ours().await?.and_then(|ours| ours.position.changes);
+        status.position = position.map(|stamp| stamp.to_string());
+    }
+    Ok(())
+}
+
 async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatus) -> Result<()> {
     let opened = lake.open(name).await?;
     let ours = match &opened {
@@ -124,23 +148,17 @@ async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatu
     if status.pending_files > 0 {
         status.state = "behind";
     }
-    let is_named = job.named_tables().any(|named| named == name) && job.selects(name);
     let next = next::next(&raw, reached.as_ref(), &wishes).map(drop);
     // of files without their time only the records may tell
     let is_sure = |error: &Error| error.kind == Kind::Definite && raw.undated.is_empty();
     let Some(table) = opened else {
-        let defined = if is_named { run::can_begin(job, name) } else { Ok(()) };
-        let error = defined.err().or_else(|| next.err().filter(is_sure));
+        let error = run::can_begin(job, name).err().or_else(|| next.err().filter(is_sure));
         if let Some(error) = error.filter(|_| status.pending_files > 0) {
             status.stopped(&error);
         }
         return Ok(());
     };
-    status.version = Some(table.version());
-    status.files = Some(table.files.len() as u64);
-    status.rows = table.rows();
-    status.deleted_rows = Some(table.deleted_rows());
-    status.bytes = Some(table.bytes());
+    status.is(&table);
     let Some(ours) = &ours else {
         status.state = "foreign";
         status.error = Some(format!("lakemerge has not written this table; run --adopt {name} takes it as it is"));
@@ -174,7 +192,7 @@ async fn table(job: &Job, lake: &Lake, name: &TableName, status: &mut TableStatu
             foreign.version, foreign.operation
         ));
     }
-    let defined = match is_named && status.state != "foreign" {
+    let defined = match status.state != "foreign" {
         true => run::can_go_on(job, &table, &ours.facts),
         false => Ok(()),
     };

@@ -197,11 +197,17 @@ pub async fn plan(job: Arc<Job>, options: Options, depth: Depth) -> Result<Plan>
     Ok(Plan::new(depth == Depth::Records, plans))
 }
 
-/// The tables to work on: those that the source has and the job selects, and those that are named.
-async fn tables(job: &Job, options: &Options) -> Result<Vec<TableName>> {
-    let of_job = listing::tables(&job.raw, &job.settings.folders, |name| job.selects(name));
-    let mut names: BTreeSet<_> = of_job.await.at(|| &job.raw.url)?.into_iter().collect();
+/// The tables of a job: those that the source has and the job selects, and those that are named.
+pub async fn tables_of(job: &Job) -> Result<BTreeSet<TableName>> {
+    let of_source = listing::tables(&job.raw, &job.settings.folders, |name| job.selects(name));
+    let mut names: BTreeSet<_> = of_source.await.at(|| &job.raw.url)?.into_iter().collect();
     names.extend(job.named_tables().filter(|name| job.selects(name)).cloned());
+    Ok(names)
+}
+
+/// Those of them to work on.
+async fn tables(job: &Job, options: &Options) -> Result<Vec<TableName>> {
+    let mut names = tables_of(job).await?;
     let asked = [&options.tables, &options.reload, &options.load_complete, &options.accept_load, &options.adopt];
     for name in asked.into_iter().flatten() {
         if !names.contains(name) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::dms::{Change, delete, insert, update};
 use crate::support::model::assert_same;
@@ -292,4 +292,57 @@ fn a_link_that_leads_nowhere_is_no_file_that_is_not_there() {
     std::os::unix::fs::symlink("/no/such/volume/file.csv", &link).unwrap();
     let (outcome, _) = site.run_exits(1, &[]);
     assert!(outcome.stderr.contains("leads nowhere"), "{outcome}");
+}
+
+#[test]
+fn tables_of_another_job_are_told_of_and_not_judged() {
+    let (a, b) =
+        (Table::new("shop.a", &[("id", "int(11) NOT NULL")]), Table::new("shop.b", &[("id", "int(11) NOT NULL")]));
+    let site = Site::local();
+    site.declare(&[&a, &b]);
+    for table in [&a, &b] {
+        site.load(table, 1, &[row(["1"])]);
+    }
+    site.run();
+    // another job with the same lake, whose source has one of them
+    std::fs::remove_dir_all(site.raw_path("shop/b")).unwrap();
+    site.declare(&[&a]);
+    let other = site.status(&b);
+    assert_eq!(
+        (&other["state"], &other["rows"], &other["error"]),
+        (&"not in this job".into(), &1.into(), &Value::Null)
+    );
+    assert_eq!(site.status(&a)["state"], "up to date");
+}
+
+#[test]
+fn a_folder_of_unknown_columns_is_told_before_a_run_stops_at_it() {
+    let (a, b) =
+        (Table::new("shop.a", &[("id", "int(11) NOT NULL")]), Table::new("shop.b", &[("id", "int(11) NOT NULL")]));
+    let site = Site::local();
+    site.declare(&[&a]);
+    site.load(&a, 1, &[row(["1"])]);
+    site.load(&b, 1, &[row(["1"])]);
+    let status = site.status_exits(1, &b);
+    assert_eq!(status["state"], "stopped", "{status:#}");
+    assert!(status["error"].as_str().unwrap().contains("columns are not known"), "{status:#}");
+}
+
+#[test]
+fn a_path_may_lead_through_a_parent() {
+    let table = Table::new("shop.rows", &[("id", "int(11) NOT NULL")]);
+    let site = Site::local();
+    site.declare(&[&table]);
+    site.load(&table, 1, &[row(["1"])]);
+    std::fs::create_dir(site.path("job")).unwrap();
+    for file in ["lakemerge.toml", "s3.json", &table.schema_file()] {
+        std::fs::copy(site.path(file), site.path("job").join(file)).unwrap();
+    }
+    let config = std::fs::read_to_string(site.path("lakemerge.toml")).unwrap();
+    let raw = site.raw_path("..").canonicalize().unwrap().display().to_string();
+    let config = config.replace(&format!("url = \"{raw}"), "url = \"../raw").replace("/lake\"", "/x/../lake\"");
+    std::os::unix::fs::symlink(&raw, site.path("raw")).unwrap();
+    std::fs::write(site.path("job/lakemerge.toml"), config).unwrap();
+    site.command(&["--config", "job/../job/lakemerge.toml", "run"]).exits(0);
+    assert_eq!(site.rows(&table).len(), 1);
 }
