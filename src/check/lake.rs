@@ -46,7 +46,10 @@ fn conditional_writes(look: &Look, error: &Error) -> Finding {
     Finding::new(Severity::Risk, "conditional-writes-unknown", place)
         .found(format!("conditional writes could not be tried: {error}"))
         .so("a run cannot write there either, or two runs may both commit")
-        .mend("give the role s3:PutObject below the lake and check again")
+        .mend(match error.kind {
+            Kind::Transient => "see that the store can be reached, and check again",
+            _ => "give the role s3:PutObject below the lake and check again",
+        })
 }
 
 /// Logs that readers must go through from long ago.

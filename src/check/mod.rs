@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::config::Config;
 use crate::dms::listing::{self, Listing};
 use crate::dms::next;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::job::{Definition, Job, TableJob};
 use crate::lake::Lake;
 use crate::lake::table::Table;
@@ -179,7 +179,12 @@ impl Look<'_> {
 pub async fn check(config: &Config, job: Arc<Job>) -> Result<Check> {
     let lake = Lake::new(job.lake.clone());
     let plan = run::plan(Arc::clone(&job), run::Options::default(), run::Depth::Names).await;
-    let raw = listing::tables(&job.raw, &job.settings.folders, |_| true).await.unwrap_or_default();
+    let raw = listing::tables(&job.raw, &job.settings.folders, |_| true).await.map_err(|e| e.at(&job.raw.url));
+    let tables = lake.table_names().await.map_err(|e| e.at(&job.lake.url));
+    // what could not be looked at may hide any hazard
+    let unseen = [raw.as_ref().err(), tables.as_ref().err(), plan.as_ref().err()];
+    let unseen = unseen.into_iter().flatten().map(|error| error.kind).max();
+    let (raw, in_lake) = (raw.unwrap_or_default(), tables.unwrap_or_default());
     let names: BTreeSet<_> = raw.iter().chain(job.named_tables()).filter(|name| job.selects(name)).cloned().collect();
     let (of_job, of_lake) = (&job, &lake);
     let tables = futures::stream::iter(names).map(|name| Subject::new(of_job, of_lake, name)).buffered(AT_ONCE);
@@ -190,7 +195,7 @@ pub async fn check(config: &Config, job: Arc<Job>) -> Result<Check> {
         mappings: settings::mappings(config),
         tables: tables.collect().await,
         raw,
-        lake: lake.table_names().await.unwrap_or_default(),
+        lake: in_lake,
     };
     let mut findings = settings::hazards(&look);
     findings.extend(task::hazards(&look));
@@ -199,7 +204,8 @@ pub async fn check(config: &Config, job: Arc<Job>) -> Result<Check> {
     findings.extend(lake::hazards(&look).await);
     findings.extend(stops(&job, plan));
     findings.sort_by(|a, b| (a.severity, a.hazard, &a.tables).cmp(&(b.severity, b.hazard, &b.tables)));
-    let exit_code = u8::from(findings.iter().any(|finding| finding.severity == Severity::Loss));
+    let is_loss = findings.iter().any(|finding| finding.severity == Severity::Loss);
+    let exit_code = if is_loss { 1 } else { unseen.map_or(0, Kind::exit_code) };
     Ok(Check { schema: 1, command: "check", exit_code, findings })
 }
 

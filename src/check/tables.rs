@@ -40,14 +40,16 @@ fn keys(look: &Look) -> Vec<Finding> {
 
 /// Updates of keys, of which DMS tells the old key only by before images.
 fn key_updates(look: &Look) -> Vec<Finding> {
-    let without: Vec<_> = look.tables.iter().filter(|table| !table.meant.rules.has_before_images()).collect();
+    let is_primary = |table: &Subject| table.definition.as_ref().is_none_or(|definition| definition.key_is_primary);
+    let is_without = |table: &&Subject| !table.meant.rules.has_before_images_of_key(is_primary(table));
+    let without: Vec<_> = look.tables.iter().filter(is_without).collect();
     if without.is_empty() {
         return vec![];
     }
-    let is_primary = |table: &&Subject| table.definition.as_ref().is_none_or(|definition| definition.key_is_primary);
-    let filter = if without.iter().all(is_primary) { "pk-only" } else { "non-lob" };
+    let filter = if without.iter().all(|table| is_primary(table)) { "pk-only" } else { "non-lob" };
     let tables: Vec<_> = without.iter().map(|table| &table.name).collect();
-    let rule = rule(&look.mappings, &tables, filter);
+    let sources: Vec<_> = without.iter().map(|table| &table.meant.source).collect();
+    let rule = rule(&look.mappings, &sources, filter);
     let finding =
         format!("updates come without the key that the row had: {}", some_of(tables.iter().map(ToString::to_string)));
     vec![
@@ -60,7 +62,7 @@ fn key_updates(look: &Look) -> Vec<Finding> {
     ]
 }
 
-/// A rule that gives `tables` before images, with a number of its own.
+/// A rule that gives `tables`, by their names in the source, before images, with a number of its own.
 fn rule(mappings: &Value, tables: &[&TableName], filter: &str) -> Value {
     let common = |part: fn(&TableName) -> &str| {
         let first = tables.first().map_or("%", |name| part(name));

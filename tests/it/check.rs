@@ -286,6 +286,10 @@ fn rules_of_the_mappings_decide_what_is_a_hazard() {
     let site = mappings(&rule(images).replace(r#", "column-name": "twice""#, ""));
     let findings = check(&site, 1, &[("generated-columns", "loss"), ("strangers", "note")]);
     assert!(!hazards(&findings).contains(&"no-before-images"), "{findings:#?}");
+    // of a key that is not the primary one they tell nothing
+    site.edit("lakemerge.toml", "[[table]]", "[[table]]\nkey = [\"id\", \"twice\"]");
+    let findings = site.check_exits(1);
+    assert!(hazards(&findings).contains(&"no-before-images"), "{findings:#?}");
 
     let filter = r#""filters": [{"filter-type": "source", "column-name": "id",
         "filter-conditions": [{"filter-operator": "gte", "value": "1"}]}], "rule-action""#;
