@@ -190,10 +190,17 @@ impl OfAll {
 
 /// What the configuration says for commands that are not carried out.
 fn without_use(config: &Config) -> impl Iterator<Item = String> {
-    let mysql = config.mysql.as_ref().map(|_| "[mysql]");
-    let capture = config.capture.as_ref().map(|_| "[capture]");
-    let found = mysql.into_iter().chain(capture);
-    found.map(|section| format!("{section} of the configuration is for commands that this version does not have"))
+    let source = &config.source;
+    let found = [
+        ("[mysql]", config.mysql.is_some()),
+        ("[capture]", config.capture.is_some()),
+        ("source.server_id", source.server_id.is_some()),
+        ("source.tls", source.tls.is_some()),
+        ("source.tls_ca", source.tls_ca.is_some()),
+    ];
+    found.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| {
+        format!("{name} of the configuration is for a MySQL server, which this version does not ask; it has no effect")
+    })
 }
 
 /// A setting that changes the outcome and is not carried out is refused by name: to ignore it would be silent.

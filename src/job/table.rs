@@ -8,6 +8,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use lakemerge_source::ddl::{self, CreateTable, DdlError};
 use lakemerge_source::dms::mappings::Mappings;
+use lakemerge_source::dms::names::DataFormat;
 use lakemerge_source::dms::settings::S3Settings;
 use lakemerge_source::dms::shape::{Described, Of, Shape};
 use lakemerge_source::dms::transformations::TableRules;
@@ -84,6 +85,12 @@ impl Definition {
 }
 
 impl TableJob {
+    /// True if an empty field means NULL in a column that may be NULL, and the empty text in others: in CSV without
+    /// CsvNullValue.
+    pub fn empty_may_be_null(&self) -> bool {
+        self.settings.csv_null_value.is_none() && self.settings.data_format == DataFormat::Csv
+    }
+
     /// The columns of the Delta table: the source's, then those that are added.
     pub fn arrow(&self, schema: &TableSchema) -> SchemaRef {
         let mut fields = schema.arrow(self.datetime).fields().to_vec();

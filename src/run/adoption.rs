@@ -15,7 +15,7 @@ use crate::job::SchemaFrom;
 use crate::lake::commit::{Commit, Outcome};
 use crate::lake::create;
 use crate::lake::position::{Facts, LoadedFile, Position};
-use crate::lake::table::{Ours, Table};
+use crate::lake::table::{Ours, Table, physical_rows};
 use crate::merge::Merged;
 
 /// Files that are fetched at once.
@@ -96,6 +96,9 @@ impl TableRun<'_> {
             load: vec![],
         };
         definition::check(&table, &facts, &self.meant, super::found_by(self.job))?;
+        if let Some(error) = table.files.iter().find_map(|file| physical_rows(file).err()) {
+            return Err(error.so("have its writer rewrite the files (OPTIMIZE), or keep the table out of the job"));
+        }
         // in the same commit: a run that finds the table without them would merge the load over it
         let listing = self.list(None, None).await?;
         facts.load = self.taken_as_merged(&listing).await?;

@@ -2,11 +2,11 @@
 
 use datafusion::arrow::datatypes::{Field, Schema};
 use deltalake::kernel::{Action, MetadataExt};
-use lakemerge_source::schema::Column;
+use lakemerge_source::schema::{Column, SqlType};
 
 use super::evolve::{Evolution, FoundBy, needs_rewrite};
 use crate::error::{Error, Result};
-use crate::job::{Definition, TableJob};
+use crate::job::{Definition, SchemaFrom, TableJob};
 use crate::lake::create;
 use crate::lake::position::Facts;
 use crate::lake::table::Table;
@@ -26,6 +26,14 @@ pub fn check(table: &Table, facts: &Facts, configured: &TableJob, found_by: Foun
         let (was, is) = (facts.key.join(", "), key_names(&meant).join(", "));
         return Err(Error::definite(format!("the table's key is ({was}), the configuration says ({is}); {remedy}")));
     }
+    if let Some(column) = read_otherwise(facts, &meant, configured) {
+        let (was, is) = if column.nullable { ("the empty text", "NULL") } else { ("NULL", "the empty text") };
+        return Err(Error::definite(format!(
+            "an empty field of the key column {} was {was} until now and is {is} as configured, so that rows would not be found \
+             any more; {remedy}",
+            column.name
+        )));
+    }
     let partition_by = partition_names(&meant);
     if partition_by != table.partition_columns {
         let (was, is) = (table.partition_columns.join(", "), partition_by.join(", "));
@@ -37,6 +45,17 @@ pub fn check(table: &Table, facts: &Facts, configured: &TableJob, found_by: Foun
         return Err(Error::definite(format!("{difference}; {remedy}")));
     }
     Ok(evolution)
+}
+
+/// A column of the key that was nullable and is not, or is and was not, where that tells what an empty field of CSV is.
+fn read_otherwise<'a>(facts: &Facts, meant: &'a Definition, configured: &TableJob) -> Option<&'a Column> {
+    if !configured.empty_may_be_null() || matches!(configured.schema, SchemaFrom::Infer) {
+        return None;
+    }
+    let is_text = |column: &&Column| matches!(column.sql_type, SqlType::Text | SqlType::Bytes);
+    let was = |column: &Column| facts.schema.columns.iter().find(|was| was.name == column.name);
+    let key = meant.key.iter().filter_map(|&number| meant.schema.columns.get(number));
+    key.filter(is_text).find(|column| was(column).is_some_and(|was| was.nullable != column.nullable))
 }
 
 /// How the columns of a table differ from those that are configured.

@@ -57,6 +57,27 @@ fn status_tells_that_a_run_would_stop_at_the_configuration() {
 }
 
 #[test]
+fn an_empty_field_of_a_key_must_not_mean_another_value() {
+    let key = [("id", "int(11) NOT NULL"), ("a", "varchar(9) DEFAULT NULL")];
+    let other = [("id", "int(11) NOT NULL"), ("a", "varchar(9) NOT NULL")];
+    for (was, is, said) in [(key, other, "was NULL until now"), (other, key, "was the empty text until now")] {
+        let tables = [was, is].map(|columns| Table::new("shop.goods", &columns).configured_key(&["id", "a"]));
+        let mut site = Site::local();
+        site.declare(&[&tables[0]]);
+        site.load(&tables[0], 1, &[row(["7", "x"])]);
+        site.run();
+        site.declare(&[&tables[1]]);
+        site.changes(&tables[1], &stamp(0), &[insert(["8", "y"])]);
+        site.command(&["run"]).exits(1).says(&["empty field of the key column a", said, "--reload shop.goods"]);
+        // with a text of its own for NULL nothing is read otherwise
+        site.settings.null = Some("<NULL>".to_string());
+        site.declare(&[&tables[1]]);
+        site.run();
+        assert_eq!(site.rows(&tables[1]).len(), 2);
+    }
+}
+
+#[test]
 fn a_new_last_column_is_null_in_the_rows_that_are_there() {
     for lake in TYPES {
         let site = Site::local();

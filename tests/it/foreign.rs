@@ -114,6 +114,30 @@ fn a_file_whose_path_is_spelled_as_spark_does_is_replaced_and_not_doubled() {
 }
 
 #[test]
+fn files_of_unknown_length_are_no_table_to_go_on_with() {
+    let table = Table::new("shop.rows", &[("id", "int(11) NOT NULL"), ("text", "varchar(50) DEFAULT NULL")]);
+    let site = site(&table, "merge-on-read");
+    site.load(&table, 1, &[row(["1", "one"])]);
+    site.run();
+    edit_first_version(&folder(&site, &table), |action| {
+        if let Some(add) = action.get_mut("add").and_then(Value::as_object_mut) {
+            add.remove("stats");
+        }
+        for of_ours in ["txn", "commitInfo"] {
+            if action.get(of_ours).is_some() {
+                *action = json!({"commitInfo": {"operation": "WRITE"}});
+            }
+        }
+        if let Some(configuration) = action.pointer_mut("/metaData/configuration") {
+            *configuration = json!({});
+        }
+    });
+    let says = "does not say how many rows the file has; have its writer rewrite the files";
+    site.command(&["run", "--adopt", "shop.rows"]).exits(1).says(&[says]);
+    assert_eq!(site.version(&table), Some(0), "it is as it was");
+}
+
+#[test]
 fn a_table_whose_files_have_other_names_for_its_columns_is_not_read() {
     let goods = Table::new("shop.goods", &[("id", "int(11) NOT NULL"), ("name", "varchar(20)")]);
     let site = site(&goods, TYPES[0]);
