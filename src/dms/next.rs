@@ -148,15 +148,19 @@ pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Re
     let Some(reached) = reached.filter(|_| !wishes.reload) else {
         if listing.loads.is_empty() && listing.changes.is_empty() && listing.undated.is_empty() {
             if wishes.reload && is_there {
-                return Err(Error::definite(
-                    "there are no raw files to load the table from again; if the source was truncated, on_vanished = \
-                     \"truncate\" empties the table",
-                ));
+                return Err(Error::definite(format!(
+                    "there are no raw files to load the table from again{}",
+                    if listing.of_all_tables {
+                        ""
+                    } else {
+                        "; if the source was truncated, on_vanished = \"truncate\" empties the table"
+                    }
+                )));
             }
             return Ok(Next::Nothing);
         }
         if wishes.reload && !complete {
-            return Err(Error::definite(STILL_LOADING));
+            return Err(Error::transient(STILL_LOADING));
         }
         return first_load(listing, complete, None, wishes);
     };
@@ -306,6 +310,11 @@ fn vanished(listing: &Listing, reached: &Reached, wishes: &Wishes) -> Result<Opt
             "{gone}, which is merged, is gone, but {} is still there, which a TRUNCATE of the source would have removed too, so \
              the table is not emptied; {IF_GONE}",
             left.name
+        ))),
+        // which is refused where changes of a table lie among those of others
+        _ if listing.of_all_tables => Err(Error::definite(format!(
+            "{gone}, which is merged, is gone: if the source was truncated, --reload TABLE rebuilds the table from the files that \
+             are there, if any are; {IF_GONE}"
         ))),
         _ => Err(Error::definite(format!(
             "{gone}, which is merged, is gone: if the source was truncated, on_vanished = \"truncate\" empties the table, and \

@@ -1,8 +1,9 @@
 //! A column chunk without some of its rows, whose values are not decoded: a page that loses none is taken as it is
-//! compressed, and of the others those bytes are kept that living values lie in.
+//! compressed, and of the others those bytes are kept that living values lie in. Where these are long stretches, they are
+//! [cut](snappy) out of the compressed bytes, too.
 //!
-//! To decode, encode and hash again values that do not change is most of what rewriting a file costs beside its
-//! compression; where few rows are dead, most pages are not even decompressed.
+//! To decode, encode, hash and compress again values that do not change is most of what rewriting a file costs; where few
+//! rows are dead, most pages are not even decompressed.
 
 mod chunk;
 mod hybrid;
