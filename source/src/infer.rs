@@ -124,10 +124,10 @@ impl Inference {
                 (0..guesses.len()).map(|field| field < columns).collect()
             }
         };
-        let column = |(place, guess): (usize, Guess)| Column {
-            name: column_name(header.as_deref(), place),
-            sql_type: guess.sql_type(),
-            nullable: true,
+        let column = |(place, guess): (usize, Guess)| {
+            let name = column_name(header.as_deref(), place);
+            let is_key = self.key.iter().any(|column| column.eq_ignore_ascii_case(&name));
+            Column { sql_type: if is_key { guess.key_type() } else { guess.sql_type() }, name, nullable: true }
         };
         let of_source = guesses.into_iter().enumerate().filter(|(field, _)| is_column[*field]);
         Ok(TableSchema { columns: of_source.map(column).collect(), primary_key: Vec::new() })
@@ -153,6 +153,11 @@ struct Guess {
     /// The most digits before a point, and after it.
     digits: usize,
     scale: usize,
+    /// The digits after the point of the first number, or the length of the first time.
+    form: Option<usize>,
+    /// Some values have another form than the first. A source writes all values of a type in one, but a text may hold any:
+    /// as a number `1.1` and `1.10` are the same.
+    uneven: bool,
 }
 
 impl Guess {
@@ -163,7 +168,10 @@ impl Guess {
         }
         match text.len() {
             10 if time::date(text).is_ok() => self.date = true,
-            19..=29 if time::datetime(text).is_ok() => self.datetime = true,
+            19..=29 if time::datetime(text).is_ok() => {
+                self.datetime = true;
+                self.has_form(text.len());
+            }
             _ if self.number(text) => {}
             _ => {
                 self.text = true;
@@ -190,6 +198,7 @@ impl Guess {
         }
         self.negative |= digits.len() < text.len();
         self.digits = self.digits.max(whole.len());
+        self.has_form(fraction.map_or(0, <[u8]>::len));
         match fraction {
             Some(fraction) => {
                 self.decimal = true;
@@ -203,6 +212,15 @@ impl Guess {
         }
         // Zero has no sign in a whole number.
         fraction.is_some() || text != b"-0"
+    }
+
+    fn has_form(&mut self, form: usize) {
+        self.uneven |= *self.form.get_or_insert(form) != form;
+    }
+
+    /// The type of a column of the key, where values that are not the same must stay apart.
+    fn key_type(&self) -> SqlType {
+        if self.uneven { SqlType::Text } else { self.sql_type() }
     }
 
     fn sql_type(&self) -> SqlType {
@@ -264,6 +282,21 @@ mod tests {
             inference.observe(file.as_bytes()).map_err(|error| error.to_string())?;
         }
         inference.finish()
+    }
+
+    #[test]
+    fn numbers_of_several_forms_are_texts_in_a_key() {
+        let of = |file: &str, key: &str| {
+            let key = [key.to_string()];
+            let mut inference = Inference::new(&S3Settings::default()).with_rules(TableRules::default(), &key);
+            inference.observe(file.as_bytes()).unwrap();
+            told(&inference.finish().unwrap())
+        };
+        assert_eq!(of("1.1,1.1\n1.10,1.10\n", "column_1"), "column_1 TEXT, column_2 DECIMAL(15,2)");
+        assert_eq!(of("1.10,1\n2.20,2\n", "column_1"), "column_1 DECIMAL(15,2), column_2 BIGINT");
+        assert_eq!(of("1,1\n1.0,2\n", "COLUMN_1"), "column_1 TEXT, column_2 BIGINT");
+        let times = "2024-01-01 10:00:00,1\n2024-01-01 10:00:00.0,2\n";
+        assert_eq!(of(times, "column_1"), "column_1 TEXT, column_2 BIGINT");
     }
 
     fn told(schema: &TableSchema) -> String {

@@ -136,7 +136,8 @@ fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-fn write_varint(mut number: u64, out: &mut Vec<u8>) {
+/// A number in groups of seven bits, the lowest first, as Snappy writes it, too.
+pub fn write_varint(mut number: u64, out: &mut Vec<u8>) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;

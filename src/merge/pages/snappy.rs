@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use super::hybrid::write_varint;
+
 /// The most bytes that Snappy's compressor looks back, and so those that every reader can.
 const WINDOW: usize = 65_535;
 /// The shortest copy that is smaller than its bytes.
@@ -52,7 +54,7 @@ impl Cutter {
             (length, end) = (length + range.len(), range.end);
         }
         let mut out = Vec::with_capacity(packed.len() + head.len());
-        write_varint(length, &mut out);
+        write_varint(length as u64, &mut out);
         let mut cut = Cut { packed, unpacked, kept, places, lost: vec![], literal: head.to_vec(), cutter: self, out };
         cut.cut()?;
         Some(cut.out)
@@ -309,14 +311,6 @@ fn varint_length(bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|byte| byte & 0x80 == 0).map(|last| last + 1)
 }
 
-fn write_varint(mut number: usize, out: &mut Vec<u8>) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -391,7 +385,7 @@ mod tests {
             length += copied;
         }
         let mut all = vec![];
-        write_varint(length, &mut all);
+        write_varint(length as u64, &mut all);
         [all, packed].concat()
     }
 
