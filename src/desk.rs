@@ -7,7 +7,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 use lakemerge_source::name::TableName;
 
-use crate::error;
+use crate::error::{At, Error};
 use crate::lake::history::AsOf;
 use crate::lake::provider::ScanProvider;
 use crate::lake::scan::Scan;
@@ -23,13 +23,10 @@ pub struct LakeTables {
 }
 
 impl LakeTables {
-    async fn open_as_of(&self, name: &TableName) -> error::Result<Option<Table>> {
-        match (self.lake.open(name).await?, self.as_of) {
-            (Some(table), Some(as_of)) => {
-                Ok(Some(table.as_of(as_of).await.map_err(|e| e.at(format!("table {name}")))?))
-            }
-            (table, _) => Ok(table),
-        }
+    async fn open_as_of(&self, name: &TableName) -> Result<Option<Table>, Error> {
+        let newest = self.lake.open(name).await?;
+        let (Some(table), Some(as_of)) = (&newest, self.as_of) else { return Ok(newest) };
+        table.as_of(as_of).await.at(|| format!("table {name}")).map(Some)
     }
 }
 

@@ -16,8 +16,8 @@
 //! 6. [`lake::commit`] commits rows and position together. *There is no other state.*
 //! 7. [`run`] repeats 3 to 6 for each table until nothing is left; [`report`] tells, and [`plan`] tells beforehand.
 //! 8. [`maintain`] keeps tables fast: compaction, purge, clustering by key ([`lake::layers`]), checkpoints, vacuum.
-//! 9. [`query`] (over the tables that [`desk`] hands it, as they are or were: [`lake::history`]) and [`status`] read what came of it; [`check`] looks for what may
-//!    make it wrong.
+//! 9. [`query`] (over the tables that [`desk`] hands it, as they are or were: [`lake::history`]) and [`status`] read what
+//!    came of it; [`check`] looks for what may make it wrong.
 //!
 //! Where it differs from the usual way: the commit entry is written directly on the version that was read, instead of
 //! by deltalake's retrying commit ([`lake::commit`] says why); and the locating join is an inner one against netted,

@@ -182,8 +182,9 @@ pub async fn check(config: &Config, job: Arc<Job>) -> Result<Check> {
     let raw = listing::tables(&job.raw, &job.settings.folders, |_| true).await.map_err(|e| e.at(&job.raw.url));
     let tables = lake.table_names().await.map_err(|e| e.at(&job.lake.url));
     // what could not be looked at may hide any hazard
-    let unseen = [raw.as_ref().err(), tables.as_ref().err(), plan.as_ref().err()];
-    let unseen = unseen.into_iter().flatten().map(|error| error.kind).max();
+    let unseen = [raw.as_ref().err(), tables.as_ref().err(), plan.as_ref().err()].into_iter().flatten();
+    let unseen =
+        unseen.inspect(|error| tracing::warn!("it could not be looked at: {error}")).map(|error| error.kind).max();
     let (raw, in_lake) = (raw.unwrap_or_default(), tables.unwrap_or_default());
     let names: BTreeSet<_> = raw.iter().chain(job.named_tables()).filter(|name| job.selects(name)).cloned().collect();
     let (of_job, of_lake) = (&job, &lake);

@@ -148,14 +148,8 @@ pub fn next(listing: &Listing, reached: Option<&Reached>, wishes: &Wishes) -> Re
     let Some(reached) = reached.filter(|_| !wishes.reload) else {
         if listing.loads.is_empty() && listing.changes.is_empty() && listing.undated.is_empty() {
             if wishes.reload && is_there {
-                return Err(Error::definite(format!(
-                    "there are no raw files to load the table from again{}",
-                    if listing.of_all_tables {
-                        ""
-                    } else {
-                        "; if the source was truncated, on_vanished = \"truncate\" empties the table"
-                    }
-                )));
+                let truncated = if_truncated(listing);
+                return Err(Error::definite(format!("there are no raw files to load the table from again{truncated}")));
             }
             return Ok(Next::Nothing);
         }
@@ -311,15 +305,19 @@ fn vanished(listing: &Listing, reached: &Reached, wishes: &Wishes) -> Result<Opt
              the table is not emptied; {IF_GONE}",
             left.name
         ))),
-        // which is refused where changes of a table lie among those of others
-        _ if listing.of_all_tables => Err(Error::definite(format!(
-            "{gone}, which is merged, is gone: if the source was truncated, --reload TABLE rebuilds the table from the files that \
-             are there, if any are; {IF_GONE}"
-        ))),
         _ => Err(Error::definite(format!(
-            "{gone}, which is merged, is gone: if the source was truncated, on_vanished = \"truncate\" empties the table, and \
-             --reload TABLE rebuilds it from the files that are there, if any are; {IF_GONE}"
+            "{gone}, which is merged, is gone{}; --reload TABLE rebuilds the table from the files that are there, if any are; \
+             {IF_GONE}",
+            if_truncated(listing)
         ))),
+    }
+}
+
+/// What else may be done, unless changes of the table lie among those of others, where it is refused.
+fn if_truncated(listing: &Listing) -> &'static str {
+    match listing.of_all_tables {
+        true => "",
+        false => "; if the source was truncated, on_vanished = \"truncate\" empties the table",
     }
 }
 

@@ -73,7 +73,7 @@ impl Table {
     ///
     /// # Errors
     /// There is none such, or it is cleaned up.
-    pub async fn as_of(self, as_of: AsOf) -> Result<Table> {
+    pub async fn as_of(&self, as_of: AsOf) -> Result<Table> {
         let newest = self.version();
         let version = match as_of {
             AsOf::Version(version) if version > newest => {
@@ -82,7 +82,7 @@ impl Table {
             AsOf::Version(version) => version,
             AsOf::Time(_) | AsOf::Position(_) => self.find(as_of).await?,
         };
-        if version == newest { Ok(self) } else { self.at(version).await }
+        if version == newest { Ok(self.clone()) } else { self.at(version).await }
     }
 
     async fn find(&self, as_of: AsOf) -> Result<u64> {

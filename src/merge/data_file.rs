@@ -25,10 +25,11 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use uuid::Uuid;
 
 use super::write::{Layout, ROW_GROUP_BYTES, ROW_GROUP_ROWS};
+use crate::allocator;
 use crate::error::{Error, Result};
 
 /// Parts of one file on their way to the store, of 10 MB each: as many as threads encode, within bounds. The fewest hide the
-/// store's answers where one file is at work.
+/// store's answers where one file is at work; where memory is scarce there are half as many.
 const FEWEST_PARTS: usize = 4;
 const MOST_PARTS: usize = 8;
 
@@ -52,7 +53,8 @@ impl DataFile {
         let columns = ArrowSchemaConverter::new().convert(&schema)?.root_schema_ptr();
         let writer = SerializedFileWriter::new(vec![], columns, Arc::new(properties))?;
         let encoders = Arc::new(ArrowRowGroupWriterFactory::new(&writer, schema));
-        let parts = layout.threads.clamp(FEWEST_PARTS, MOST_PARTS);
+        let fewest = if allocator::memory_is_scarce() { FEWEST_PARTS / 2 } else { FEWEST_PARTS };
+        let parts = layout.threads.clamp(fewest, MOST_PARTS);
         let out = BufWriter::new(layout.log.object_store(None), at).with_max_concurrency(parts);
         Ok(DataFile { path, writer, encoders, threads: layout.threads, out: Some(out) })
     }

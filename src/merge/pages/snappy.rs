@@ -220,14 +220,14 @@ fn pass(
     (mut at, mut position): (usize, usize),
 ) -> (usize, usize) {
     while let (Some(bytes), Some(patched)) = (packed.get(at..at + 5), patched.get_mut(at..at + 5)) {
-        let form = &FORMS[usize::from(bytes[0])];
+        let tag = &TAGS[usize::from(bytes[0])];
         let number = u32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
-        let length = form.length(number);
+        let length = tag.length(number);
         if position + length > kept.end {
             break;
         }
         // a literal is taken for a copy of itself, so that both go the same way
-        let offset = number & form.offset_mask | form.high_offset;
+        let offset = number & tag.offset_mask | tag.high_offset;
         let source = position.wrapping_sub(offset as usize);
         let [from, to] = [source, source.wrapping_add(length - 1)]
             .map(|end| lost_before.get(end / BLOCK).copied().unwrap_or(UNKNOWN));
@@ -240,9 +240,9 @@ fn pass(
         };
         // the offset is in the lowest bits of the number, but for the highest ones of the form that has them before; what is
         // behind it is of elements that are still to come
-        patched[0] = bytes[0] & !form.high_mask | ((offset - nearer) >> 3) as u8 & form.high_mask;
+        patched[0] = bytes[0] & !tag.high_mask | ((offset - nearer) >> 3) as u8 & tag.high_mask;
         patched[1..].copy_from_slice(&number.wrapping_sub(nearer).to_le_bytes());
-        at += usize::from(form.size) + (length & form.content_mask as usize);
+        at += usize::from(tag.size) + (length & tag.content_mask as usize);
         position += length;
     }
     (at, position)
@@ -250,7 +250,7 @@ fn pass(
 
 /// What the first byte of an element says.
 #[derive(Clone, Copy)]
-struct Form {
+struct Tag {
     /// How many bytes it unpacks to, or 0 where the bytes behind say so.
     length: u8,
     /// How many bytes it has, but for those of a literal.
@@ -264,30 +264,30 @@ struct Form {
     content_mask: u32,
 }
 
-const FORMS: [Form; 256] = {
-    let nothing = Form { length: 0, size: 1, high_offset: 0, high_mask: 0, offset_mask: 0, content_mask: 0 };
-    let mut forms = [nothing; 256];
-    let mut tag = 0;
-    while tag < 256 {
-        let (form, six) = (&mut forms[tag], (tag >> 2) as u8);
-        match tag & 3 {
+const TAGS: [Tag; 256] = {
+    let nothing = Tag { length: 0, size: 1, high_offset: 0, high_mask: 0, offset_mask: 0, content_mask: 0 };
+    let mut tags = [nothing; 256];
+    let mut at = 0;
+    while at < 256 {
+        let (tag, six) = (&mut tags[at], (at >> 2) as u8);
+        match at & 3 {
             0 => {
-                form.content_mask = u32::MAX;
-                (form.length, form.size) = if six < 60 { (six + 1, 1) } else { (0, six - 58) };
+                tag.content_mask = u32::MAX;
+                (tag.length, tag.size) = if six < 60 { (six + 1, 1) } else { (0, six - 58) };
             }
             1 => {
-                (form.length, form.size) = (4 + (six & 7), 2);
-                (form.high_offset, form.high_mask, form.offset_mask) = ((six as u32 & 0x38) << 5, 0xE0, 0xFF);
+                (tag.length, tag.size) = (4 + (six & 7), 2);
+                (tag.high_offset, tag.high_mask, tag.offset_mask) = ((six as u32 & 0x38) << 5, 0xE0, 0xFF);
             }
-            2 => (form.length, form.size, form.offset_mask) = (six + 1, 3, 0xFFFF),
-            _ => (form.length, form.size, form.offset_mask) = (six + 1, 5, u32::MAX),
+            2 => (tag.length, tag.size, tag.offset_mask) = (six + 1, 3, 0xFFFF),
+            _ => (tag.length, tag.size, tag.offset_mask) = (six + 1, 5, u32::MAX),
         }
-        tag += 1;
+        at += 1;
     }
-    forms
+    tags
 };
 
-impl Form {
+impl Tag {
     /// How many bytes it unpacks to, where `number` is what the four bytes behind the first one are.
     fn length(&self, number: u32) -> usize {
         match self.length {
@@ -299,12 +299,12 @@ impl Form {
 
 /// How many bytes the element at `at` unpacks to, how far before lies what it copies, and where the next element is.
 fn read(packed: &[u8], at: usize) -> Option<(usize, usize, usize)> {
-    let form = &FORMS[usize::from(packed[at])];
-    let behind = packed.get(at + 1..at + usize::from(form.size))?;
+    let tag = &TAGS[usize::from(packed[at])];
+    let behind = packed.get(at + 1..at + usize::from(tag.size))?;
     let number = behind.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte));
-    let offset = (number & form.offset_mask | form.high_offset) as usize;
-    let length = form.length(number);
-    Some((length, offset, at + usize::from(form.size) + (length & form.content_mask as usize)))
+    let offset = (number & tag.offset_mask | tag.high_offset) as usize;
+    let length = tag.length(number);
+    Some((length, offset, at + usize::from(tag.size) + (length & tag.content_mask as usize)))
 }
 
 fn varint_length(bytes: &[u8]) -> Option<usize> {
