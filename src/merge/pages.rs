@@ -269,7 +269,7 @@ impl DataPage {
     ) -> Option<(Content, Known)> {
         let rows = kept.iter().map(Range::len).sum();
         let mut content = Content { head: vec![], kept: vec![] };
-        let (mut of_values, mut bytes) = (kept.to_vec(), unpacked);
+        let (mut count, mut of_values, mut bytes) = (self.rows.len(), kept.to_vec(), unpacked);
         if values.is_nullable {
             let (length, rest) = unpacked.split_first_chunk()?;
             let (levels, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
@@ -278,6 +278,7 @@ impl DataPage {
                 hybrid::repeat(1, rows, 1, &mut packed);
             } else {
                 let levels = hybrid::unpack(levels, 1, self.rows.len())?;
+                count = levels.iter().filter(|level| **level == 1).count();
                 of_values = numbers_of_values(&levels, kept);
                 let kept = kept.iter().map(|range| &levels[range.clone()]).collect::<Vec<_>>().concat();
                 hybrid::pack(&kept, 1, &mut packed);
@@ -287,9 +288,10 @@ impl DataPage {
             bytes = rest;
         }
         let nulls = rows - of_values.iter().map(Range::len).sum::<usize>();
+        let (form, bounds) = (values.form, before.and_then(Known::bounds));
         let ends = match self.encoding {
-            Encoding::PLAIN => values.form.keep(bytes, unpacked.len() - bytes.len(), &of_values, &mut content.kept)?,
-            _ => values.form.keep_numbers(bytes, &of_values, values.entries, &mut content.head)?,
+            Encoding::PLAIN => form.keep(bytes, unpacked.len() - bytes.len(), &of_values, bounds, &mut content.kept)?,
+            _ => form.keep_numbers(bytes, count, &of_values, values.entries, bounds, &mut content.head)?,
         };
         Some((content, Known::of(rows, nulls, ends, before)))
     }

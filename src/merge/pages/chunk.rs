@@ -14,7 +14,7 @@ use deltalake::parquet::file::page_index::column_index::ColumnIndexMetaData;
 use deltalake::parquet::file::statistics::{Statistics, ValueStatistics};
 use deltalake::parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, TrackedWrite};
 
-use super::values::{Ends, Form, int32, int64};
+use super::values::{Ends, Form, Kept, int32, int64};
 use crate::lake::stats::TRUNCATED_AT;
 use crate::storage::parquet::Stretches;
 
@@ -53,9 +53,14 @@ pub struct Bound {
 }
 
 impl Known {
-    /// Of values of which `ends` are the smallest and the largest. Long ones are told by the bounds of `before`, of which
+    /// Of values of which `kept` tells the smallest and the largest. Long ones are told by the bounds of `before`, of which
     /// these values are some.
-    pub fn of(rows: usize, nulls: usize, ends: Ends<'_>, before: Option<&Known>) -> Known {
+    pub fn of(rows: usize, nulls: usize, kept: Kept<'_>, before: Option<&Known>) -> Known {
+        let (least, most) = before.map_or((None, None), |known| (known.least.as_ref(), known.most.as_ref()));
+        let ends = match kept {
+            Kept::AsBefore => return Known { rows, nulls, least: least.cloned(), most: most.cloned() },
+            Kept::Others(ends) => ends,
+        };
         let bound = |value: &[u8], before: Option<&Bound>| {
             let exact = || Bound { value: value.to_vec(), is_exact: true };
             if value.len() <= TRUNCATED_AT {
@@ -63,9 +68,16 @@ impl Known {
             }
             before.map(|bound| Bound { value: bound.value.clone(), is_exact: false })
         };
-        let least = ends.and_then(|(least, _)| bound(least, before.and_then(|known| known.least.as_ref())));
-        let most = ends.and_then(|(_, most)| bound(most, before.and_then(|known| known.most.as_ref())));
+        let (of_least, of_most) = ends.unzip();
+        let least = of_least.and_then(|value| bound(value, least));
+        let most = of_most.and_then(|value| bound(value, most));
         Known { rows, nulls, least, most }
+    }
+
+    /// Between which the values lie, if that is known.
+    pub fn bounds(&self) -> Ends<'_> {
+        let (least, most) = (self.least.as_ref()?, self.most.as_ref()?);
+        Some((&least.value, &most.value))
     }
 
     /// What the index of a chunk says of a page of so many rows. It may cut long values.

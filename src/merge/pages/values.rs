@@ -23,6 +23,13 @@ pub enum Form {
 /// The smallest and the largest of some values.
 pub type Ends<'a> = Option<(&'a [u8], &'a [u8])>;
 
+/// The ends of the values that are kept of some.
+pub enum Kept<'a> {
+    /// Those of all of them, since none that is lost is one.
+    AsBefore,
+    Others(Ends<'a>),
+}
+
 impl Form {
     /// `None` for what is not understood here.
     pub fn of(column: &ColumnDescriptor) -> Option<Form> {
@@ -30,7 +37,7 @@ impl Form {
             (Type::INT32, SortOrder::SIGNED) => Some(Form::Int32),
             (Type::INT64, SortOrder::SIGNED) => Some(Form::Int64),
             (Type::FIXED_LEN_BYTE_ARRAY, SortOrder::SIGNED) => {
-                usize::try_from(column.type_length()).ok().map(Form::BigEndian)
+                usize::try_from(column.type_length()).ok().filter(|length| *length > 0).map(Form::BigEndian)
             }
             (Type::BYTE_ARRAY, SortOrder::UNSIGNED) => Some(Form::Bytes),
             _ => None,
@@ -50,113 +57,128 @@ impl Form {
     pub fn split(self, mut values: &[u8]) -> Option<Vec<&[u8]>> {
         let mut split = vec![];
         while !values.is_empty() {
-            split.push(match self {
-                Form::Int32 => fixed(4, &mut values)?,
-                Form::Int64 => fixed(8, &mut values)?,
-                Form::BigEndian(length) => fixed(length, &mut values)?,
-                Form::Bytes => bytes(&mut values)?,
-            });
+            split.push(self.take(&mut values)?);
         }
         Some(split)
     }
 
     /// Appends to `stretches` where those of `values` lie whose numbers are in the ascending `ranges`. The values lie one
-    /// behind the other, the first one `at` this place.
+    /// behind the other, the first one `at` this place, and between the `bounds`, if they are known.
     pub fn keep<'a>(
         self,
         values: &'a [u8],
         at: usize,
         ranges: &[Range<usize>],
+        bounds: Ends<'_>,
         stretches: &mut Vec<Range<usize>>,
-    ) -> Option<Ends<'a>> {
-        match self {
-            Form::Int32 => keep(values, at, ranges, stretches, |rest| fixed(4, rest), |a, b| int32(a) < int32(b)),
-            Form::Int64 => keep(values, at, ranges, stretches, |rest| fixed(8, rest), |a, b| int64(a) < int64(b)),
-            Form::BigEndian(length) => {
-                keep(values, at, ranges, stretches, |rest| fixed(length, rest), |a, b| big_endian(a, b).is_lt())
+    ) -> Option<Kept<'a>> {
+        let (mut rest, mut number, mut inside) = (values, 0, bounds.is_some());
+        for range in ranges {
+            for _ in number..range.start {
+                inside &= self.is_inside(self.take(&mut rest)?, bounds);
             }
-            Form::Bytes => keep(values, at, ranges, stretches, bytes, is_less),
+            let start = at + values.len() - rest.len();
+            self.skip(range.len(), &mut rest)?;
+            let end = at + values.len() - rest.len();
+            match stretches.last_mut().filter(|last| last.end == start) {
+                Some(last) => last.end = end,
+                None if start < end => stretches.push(start..end),
+                None => {}
+            }
+            number = range.end;
         }
+        while inside && !rest.is_empty() {
+            inside = self.is_inside(self.take(&mut rest)?, bounds);
+        }
+        if inside {
+            return Some(Kept::AsBefore);
+        }
+        let mut ends = None;
+        for stretch in stretches {
+            let mut kept = &values[stretch.start - at..stretch.end - at];
+            while !kept.is_empty() {
+                let value = self.take(&mut kept)?;
+                let (least, most) = ends.unwrap_or((value, value));
+                ends = Some((
+                    if self.compare(value, least).is_lt() { value } else { least },
+                    if self.compare(most, value).is_lt() { value } else { most },
+                ));
+            }
+        }
+        Some(Kept::Others(ends))
     }
 
-    /// Appends to `out` those of `values` whose numbers are in the ascending `ranges`. Each is the number of an entry of
-    /// `dictionary`.
+    /// Appends to `out` those of `count` values whose numbers are in the ascending `ranges`. Each is the number of an entry
+    /// of `dictionary`.
     pub fn keep_numbers<'a>(
         self,
         values: &[u8],
+        count: usize,
         ranges: &[Range<usize>],
         dictionary: &[&'a [u8]],
+        bounds: Ends<'_>,
         out: &mut Vec<u8>,
-    ) -> Option<Ends<'a>> {
+    ) -> Option<Kept<'a>> {
         // a page of NULLs alone may lack even the width of its numbers
-        let count = ranges.last().map_or(0, |last| last.end);
         let (bits, packed) =
             if count == 0 { (&0, values) } else { values.split_first().filter(|(bits, _)| **bits <= 32)? };
         let numbers = hybrid::unpack(packed, u32::from(*bits), count)?;
+        if numbers.iter().max().is_some_and(|most| *most as usize >= dictionary.len()) {
+            return None;
+        }
         let kept = ranges.iter().map(|range| &numbers[range.clone()]).collect::<Vec<_>>().concat();
         out.push(*bits);
         hybrid::pack(&kept, u32::from(*bits), out);
-        let mut is_used = vec![false; dictionary.len()];
-        for number in kept {
-            *is_used.get_mut(number as usize)? = true;
+        let gaps = ranges.iter().map(|range| range.start).chain([count]);
+        let gaps = std::iter::once(0).chain(ranges.iter().map(|range| range.end)).zip(gaps);
+        let mut lost = gaps.flat_map(|(from, to)| &numbers[from..to]).map(|number| dictionary[*number as usize]);
+        if bounds.is_some() && lost.all(|value| self.is_inside(value, bounds)) {
+            return Some(Kept::AsBefore);
         }
+        let mut is_used = vec![false; dictionary.len()];
+        kept.into_iter().for_each(|number| is_used[number as usize] = true);
         let used = dictionary.iter().zip(is_used).filter(|(_, is_used)| *is_used).map(|(entry, _)| *entry);
         let least = used.clone().min_by(|a, b| self.compare(a, b));
-        Some(least.zip(used.max_by(|a, b| self.compare(a, b))))
+        Some(Kept::Others(least.zip(used.max_by(|a, b| self.compare(a, b)))))
+    }
+
+    /// Takes the first value off.
+    fn take<'a>(self, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+        match self.length() {
+            Some(length) => rest.split_off(..length),
+            None => bytes(rest),
+        }
+    }
+
+    /// Takes so many values off.
+    fn skip(self, count: usize, rest: &mut &[u8]) -> Option<()> {
+        match self.length() {
+            Some(length) => rest.split_off(..count.checked_mul(length)?).map(drop),
+            None => (0..count).try_for_each(|_| bytes(rest).map(drop)),
+        }
+    }
+
+    /// The bytes of every value, where they have as many.
+    fn length(self) -> Option<usize> {
+        match self {
+            Form::Int32 => Some(4),
+            Form::Int64 => Some(8),
+            Form::BigEndian(length) => Some(length),
+            Form::Bytes => None,
+        }
+    }
+
+    /// True if `value` lies between `bounds` and is none of them.
+    fn is_inside(self, value: &[u8], bounds: Ends<'_>) -> bool {
+        bounds.is_some_and(|(least, most)| self.compare(least, value).is_lt() && self.compare(value, most).is_lt())
     }
 }
 
-fn keep<'a>(
-    values: &'a [u8],
-    at: usize,
-    ranges: &[Range<usize>],
-    stretches: &mut Vec<Range<usize>>,
-    next: impl Fn(&mut &'a [u8]) -> Option<&'a [u8]>,
-    is_less: impl Fn(&[u8], &[u8]) -> bool,
-) -> Option<Ends<'a>> {
-    let (mut rest, mut number, mut ends) = (values, 0, None);
-    for range in ranges {
-        for _ in number..range.start {
-            next(&mut rest)?;
-        }
-        let start = at + values.len() - rest.len();
-        for _ in range.clone() {
-            let value = next(&mut rest)?;
-            ends = Some(match ends {
-                None => (value, value),
-                Some((least, most)) => {
-                    (if is_less(value, least) { value } else { least }, if is_less(most, value) { value } else { most })
-                }
-            });
-        }
-        let end = at + values.len() - rest.len();
-        match stretches.last_mut().filter(|last| last.end == start) {
-            Some(last) => last.end = end,
-            None if start < end => stretches.push(start..end),
-            None => {}
-        }
-        number = range.end;
-    }
-    Some(ends)
-}
-
-fn fixed<'a>(length: usize, rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    rest.split_off(..length)
-}
-
+/// Takes the first value off, which stands behind its length.
 fn bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, values) = rest.split_first_chunk()?;
     *rest = values;
     rest.split_off(..u32::from_le_bytes(*length) as usize)
-}
-
-/// As `a < b`; most bytes differ in the first ones.
-fn is_less(a: &[u8], b: &[u8]) -> bool {
-    let first = |bytes: &[u8]| bytes.first_chunk().copied().map(u64::from_be_bytes);
-    match (first(a), first(b)) {
-        (Some(a), Some(b)) if a != b => a < b,
-        _ => a < b,
-    }
 }
 
 pub fn int32(bytes: &[u8]) -> i32 {
