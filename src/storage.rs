@@ -205,6 +205,10 @@ fn region_of(bucket: &str) -> Option<String> {
 /// How long a bucket is waited for that does not tell its region.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a request may take, where AWS_TIMEOUT does not say. In the 30 s that are usual a line of a few megabits does not
+/// carry the parts of an upload that go over it at once, however often they are tried.
+const REQUEST: &str = "120s";
+
 fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
     for name in ["AWS_S3_ALLOW_UNSAFE_RENAME", "aws_s3_allow_unsafe_rename"] {
         if set(name).is_some_and(|value| value != "false" && value != "0") {
@@ -233,6 +237,9 @@ fn s3(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
     if set("AWS_REGION").is_none() {
         let region = set("AWS_DEFAULT_REGION").or_else(|| (!has_endpoint()).then(|| region_of(bucket)).flatten());
         options.insert("AWS_REGION".into(), region.unwrap_or_else(|| "us-east-1".into()));
+    }
+    if set("AWS_TIMEOUT").is_none() {
+        options.insert("TIMEOUT".into(), REQUEST.into());
     }
     let url = Url::parse(&format!("s3://{bucket}")).map_err(|e| Error::usage(format!("bucket {bucket}: {e}")))?;
     // to make one asks nothing of it: what is wrong is a setting
