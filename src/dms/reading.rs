@@ -1,6 +1,6 @@
 //! The rows of raw files: fetched from the store, cut and typed on worker threads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 use std::sync::Arc;
 
@@ -64,10 +64,14 @@ pub struct Reading {
     pub others: Others,
     /// Where records go that are no rows; without it the first one ends the reading.
     pub apart: Option<Apart>,
+    pub lacking: Lacking,
 }
 
 /// Records of any file that are no rows.
 pub type Apart = Arc<Mutex<Vec<BadRecord>>>;
+
+/// The columns of the table that files do not name, each with the first file that does not.
+pub type Lacking = Arc<Mutex<BTreeMap<usize, String>>>;
 
 /// So many bad records of one table in one commit are no matter of single records.
 const MOST_BAD: usize = 10_000;
@@ -142,6 +146,7 @@ impl Reading {
             metadata: Arc::new([]),
             others: Arc::default(),
             apart: None,
+            lacking: Lacking::default(),
         }
     }
 }
@@ -151,6 +156,13 @@ impl Reading {
     pub fn bad(&self) -> Vec<BadRecord> {
         let apart = self.apart.as_ref();
         apart.map(|apart| apart.lock().clone()).unwrap_or_default()
+    }
+
+    fn observe(&self, file: &RawFile, rows: &Rows) {
+        if !rows.lacking.is_empty() {
+            let mut lacking = self.lacking.lock();
+            rows.lacking.iter().for_each(|column| _ = lacking.entry(*column).or_insert_with(|| file.shown.clone()));
+        }
     }
 
     fn set_apart(&self, file: &RawFile, bad: Vec<records::BadRecord>) -> Result<u64> {
@@ -245,6 +257,7 @@ impl Reading {
         let (shown, mut records): (Arc<str>, _) = (file.shown.as_str().into(), 0);
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
             self.set_apart(file, reader.take_bad())?;
+            self.observe(file, &rows);
             counts.zero_dates += rows.zero_dates.iter().sum::<u64>();
             progress.observe(&shown, &rows);
             let columns = self.with_metadata(file, &rows)?;
@@ -303,6 +316,7 @@ impl Reading {
         let mut bad = 0;
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
             bad += self.set_apart(file, reader.take_bad())?;
+            self.observe(file, &rows);
             counts.zero_dates += rows.zero_dates.iter().sum::<u64>();
             steps.send(LoadStep::Rows(self.with_metadata(file, &rows)?))?;
         }

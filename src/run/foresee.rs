@@ -170,6 +170,7 @@ impl TableRun<'_> {
                 let (read, zero_dates) = (read.counts.records, read.counts.zero_dates);
                 let contents =
                     Contents { read, inserts: read, netted_away: doubles, zero_dates, ..Contents::default() };
+                self.note_lacking(&reading);
                 step.contents = Some(contents.with_bad(&reading));
             }
             definition = Some(defined);
@@ -189,6 +190,7 @@ impl TableRun<'_> {
                     let incoming = reading.load_rows(files.clone());
                     let same_key = same_key(definition.key_is_primary);
                     let contents = self.contents(definition, ahead, incoming, same_key).await?;
+                    self.note_lacking(&reading);
                     step.contents = Some(contents.with_bad(&reading));
                 }
                 ahead.load.extend(loaded(&files));
@@ -251,6 +253,7 @@ impl TableRun<'_> {
             let reading = self.reading(definition);
             let incoming = reading.changes(files.to_vec());
             let contents = self.contents(definition, ahead, incoming, SameKey::LaterStays).await?;
+            self.note_lacking(&reading);
             step.contents = Some(contents.with_bad(&reading));
         }
         self.wishes.again.clear();

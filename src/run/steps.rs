@@ -12,7 +12,7 @@ use super::table::{Opened, TableRun, same_key};
 use crate::dms::listing::{Listing, RawFile};
 use crate::dms::next::{self, Next};
 use crate::dms::progress::Progress;
-use crate::dms::reading::ReadCounts;
+use crate::dms::reading::{ReadCounts, Reading};
 use crate::error::{Error, Result};
 use crate::lake::commit::{Commit, Outcome};
 use crate::lake::create;
@@ -122,7 +122,7 @@ impl TableRun<'_> {
             self.note_older(listing, old.as_ref().and_then(|old| old.ours.position.changes));
             self.committed(version, position, counts);
         }
-        self.settle(&outcome, apart).await;
+        self.settle(&outcome, &reading, apart).await;
         Ok(outcome)
     }
 
@@ -152,7 +152,7 @@ impl TableRun<'_> {
             self.read(read.counts);
             self.report.load_files += load_files;
         }
-        self.settle(&outcome, apart).await;
+        self.settle(&outcome, &reading, apart).await;
         Ok(outcome)
     }
 
@@ -194,7 +194,7 @@ impl TableRun<'_> {
             self.note_progress(&read.progress, before.mark, upto);
             self.wishes.again.clear();
         }
-        self.settle(&outcome, apart).await;
+        self.settle(&outcome, &reading, apart).await;
         Ok(outcome)
     }
 
@@ -227,7 +227,7 @@ impl TableRun<'_> {
             self.report.change_files += files.len() as u64;
             self.note_emptied(gone, opened.table.rows());
         }
-        self.settle(&outcome, apart).await;
+        self.settle(&outcome, &reading, apart).await;
         Ok(outcome)
     }
 
@@ -245,9 +245,10 @@ impl TableRun<'_> {
 
     /// What the commit makes true: the records that were set apart are all that is wrong with their raw files; or, if it was
     /// lost, they are somebody else's to tell.
-    async fn settle(&mut self, outcome: &Outcome, apart: SetApart) {
+    async fn settle(&mut self, outcome: &Outcome, reading: &Reading, apart: SetApart) {
         let stale = match outcome {
             Outcome::Committed(_) => {
+                self.note_lacking(reading);
                 self.note_bad(&apart.bad);
                 &apart.before
             }
@@ -272,6 +273,18 @@ impl TableRun<'_> {
                 progress.disagreements
             ));
         }
+    }
+
+    pub(super) fn note_lacking(&mut self, reading: &Reading) {
+        let (lacking, columns) = (reading.lacking.lock(), &reading.shape.schema.columns);
+        let notes = lacking.iter().map(|(column, file)| {
+            format!(
+                "{file} names no column {}, which is NULL in its rows; if the source dropped it, have the task load the table \
+                 again and run with --reload {}",
+                columns[*column].name, self.name
+            )
+        });
+        self.report.notes.extend(notes);
     }
 
     fn note_bad(&mut self, bad: &[BadRecord]) {

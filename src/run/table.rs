@@ -15,7 +15,7 @@ use super::evolve::Evolution;
 use super::{AtWork, definition};
 use crate::dms::listing::{self, Listing, RawFile};
 use crate::dms::next::{self, Next, Reached, Wishes};
-use crate::dms::reading::{self, Apart, Others, Reading};
+use crate::dms::reading::{self, Apart, Lacking, Others, Reading};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::job::{Definition, Job, SchemaFrom, TableJob};
@@ -284,6 +284,18 @@ impl<'a> TableRun<'a> {
             Some(opened) if !opened.ours.position.load_complete => self.report.state = State::Loading,
             Some(_) => {}
         }
+        if self.wishes.adopt {
+            let note = "--adopt changed nothing: no other writer has made the table or changed its rows";
+            self.report.notes.push(note.into());
+        }
+        let older = opened.and_then(|opened| opened.ours.position.older);
+        if self.wishes.changes_from.is_some_and(|from| opened.is_some() && Some(from.just_before()) != older) {
+            self.report.notes.push(format!(
+                "--changes-from changed nothing: it is said of a load, and the table is loaded; with --reload {} it is loaded \
+                 again",
+                self.name
+            ));
+        }
     }
 
     /// The schema that the rows of `files` allow, where the configuration says `"infer"`.
@@ -341,6 +353,7 @@ impl<'a> TableRun<'a> {
             metadata: self.meant.metadata.clone().into(),
             others: Arc::clone(&self.others),
             apart: self.meant.quarantines.then(Apart::default),
+            lacking: Lacking::default(),
         }
     }
 }

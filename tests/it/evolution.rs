@@ -2,7 +2,7 @@
 
 use crate::support::dms::{delete, insert, update};
 use crate::support::readers;
-use crate::support::site::Site;
+use crate::support::site::{Report, Site};
 use crate::support::table::{NULL, Row, Table, row};
 use crate::support::workload::stamp;
 
@@ -248,6 +248,26 @@ fn a_record_from_before_a_rule_is_not_taken_for_one_from_before_a_column() {
             with_rules(&goods(&[&[ID, NAME, ("size", "int(11) DEFAULT NULL")], &columns[..]].concat()));
             site.command(&["run"]).exits(1).says(&["record 1", "fields"]);
         }
+    }
+}
+
+#[test]
+fn a_column_that_files_do_not_name_any_more_is_told() {
+    for parquet in [false, true] {
+        let mut site = Site::local();
+        (site.settings.header, site.settings.parquet) = (!parquet, parquet);
+        let whole = goods(&[ID, NAME, ("size", "int(11) DEFAULT NULL")]);
+        site.declare(&[&whole]);
+        site.load(&whole, 1, &[row(["1", "a", "5"]), row(["2", "b", "6"])]);
+        site.run();
+        // the source drops the column
+        let narrow = goods(&[ID, NAME]);
+        site.changes(&narrow, &stamp(0), &[update(["1", "a2"]), insert(["3", "c"])]);
+        let told = |report: &Report| report.table(&whole)["notes"].to_string().matches("names no column size").count();
+        assert_eq!(told(&site.plan_exits(0, &["--deep"])), 1);
+        assert_eq!(told(&site.run()), 1);
+        assert_read(&site, &whole, &[row(["1", "a2", NULL]), row(["2", "b", "6"]), row(["3", "c", NULL])]);
+        assert_eq!(told(&site.run()), 0);
     }
 }
 

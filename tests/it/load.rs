@@ -275,4 +275,10 @@ fn where_the_changes_of_a_load_begin_is_said_of_that_load() {
     site.changes(&tables[0], &stamp(2), &[insert(["4"])]);
     site.run();
     assert_same(&site.rows(&tables[0]), &[row(["1"]), row(["4"])], "behind the load");
+    // said again of a load that is there it changes nothing, and nor does anything else that finds nothing to do
+    let told = |asked: &[&str]| site.run_exits(0, asked).1.table(&tables[0])["notes"].to_string();
+    let of = ["--table", "shop.one"];
+    assert!(!told(&[&of[..], &["--changes-from", &stamp(1)]].concat()).contains("changed nothing"));
+    assert!(told(&[&of[..], &["--changes-from", &stamp(3)]].concat()).contains("--changes-from changed nothing"));
+    assert!(told(&[&of[..], &["--adopt", "shop.one"]].concat()).contains("--adopt changed nothing"));
 }

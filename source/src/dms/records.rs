@@ -466,6 +466,7 @@ impl<R: Read> RecordReader<R> {
             old_keys,
             unchanged,
             sequences,
+            lacking: self.shape.lacking(&self.places.columns),
         })
     }
 }

@@ -296,6 +296,11 @@ impl Shape {
         may_be_null && !self.generated.contains(&column)
     }
 
+    /// The columns without a field, of which `fields` has one for each, but for those that older records lack.
+    pub(crate) fn lacking(&self, fields: &[Option<usize>]) -> Vec<usize> {
+        (0..fields.len()).filter(|column| fields[*column].is_none() && !self.added.contains(column)).collect()
+    }
+
     /// The same with types that were inferred from values.
     pub fn guessed(self) -> Self {
         Self { guessed: true, ..self }

@@ -178,6 +178,7 @@ impl TypedReader {
             old_keys,
             unchanged: Vec::new(),
             sequences,
+            lacking: self.shape.lacking(&self.places.columns),
         })
     }
 

@@ -38,6 +38,8 @@ pub struct Rows {
     pub unchanged: Vec<Option<BooleanBuffer>>,
     /// `$AR_H_CHANGE_SEQ` of each row, where the task adds it.
     pub sequences: Option<StringArray>,
+    /// The columns that the file names no field for, though they were in the table from its load on; they are NULL.
+    pub lacking: Vec<usize>,
 }
 
 impl Rows {
@@ -83,6 +85,7 @@ impl Rows {
             old_keys,
             unchanged: self.unchanged.iter().map(|rows| rows.as_ref().map(those)).collect(),
             sequences: sequences.map(|sequences| sequences.as_string().clone()),
+            lacking: self.lacking,
         })
     }
 }
