@@ -13,6 +13,7 @@ use deltalake::kernel::LogicalFileView;
 use futures::TryStreamExt;
 use roaring::RoaringTreemap;
 
+use super::among::{MAY_BE_AMONG, first_not, may_be_among};
 use super::net::{CHANGE, set};
 use super::skipping::Search;
 use crate::engine::{Engine, quoted};
@@ -94,10 +95,15 @@ async fn join(
     if target.files().len() > FEW_FILES {
         session.state_ref().write().config_mut().options_mut().optimizer.enable_join_dynamic_filter_pushdown = false;
     }
+    let first = key.first().ok_or_else(|| Error::definite("a key without columns"))?;
+    session.register_udf(may_be_among(Arc::clone(key_column(&keys, first)?)));
     session.register_table("target", Arc::new(ScanProvider(target)))?;
     session.register_table("changes", Arc::new(MemTable::try_new(keys.schema(), vec![vec![keys]])?))?;
     let same_key: Vec<_> = key.iter().map(|k| format!("(c.{0} IS NOT DISTINCT FROM t.{0})", quoted(k))).collect();
-    let statement = include_str!("../../sql/locate.sql").replace("{same_key}", &same_key.join(" AND "));
+    let statement = include_str!("../../sql/locate.sql")
+        .replace("{same_key}", &same_key.join(" AND "))
+        .replace("{may_be_among}", MAY_BE_AMONG)
+        .replace("{first}", &quoted(first));
     let mut found = session.sql(&statement).await?.execute_stream().await?;
     let mut named = vec![];
     while let Some(batch) = found.try_next().await? {
@@ -238,18 +244,10 @@ fn within(bounds: &FileBounds, column: &str, keys: &RecordBatch, among: Range<us
     let values = key_column(keys, column)?;
     let bounds = bounds.of(column)?.filter(|_| values.null_count() == 0);
     let Some((least, most)) = bounds else { return Ok(among) };
-    let values = values.slice(among.start, among.len());
-    let from = partition_point(&values, |value| *value < least)?;
-    let to = partition_point(&values, |value| *value <= most)?;
-    Ok(among.start + from..among.start + to.max(from))
-}
-
-/// The number of the first of `values` for which `is_before` is false, as it is for all that follow.
-fn partition_point(values: &ArrayRef, is_before: impl Fn(&ScalarValue) -> bool) -> Result<usize> {
-    let (mut low, mut high) = (0, values.len());
-    while low < high {
-        let middle = low.midpoint(high);
-        if is_before(&ScalarValue::try_from_array(values, middle)?) { low = middle + 1 } else { high = middle }
-    }
-    Ok(low)
+    let (least, most) = (least.to_array()?, most.to_array()?);
+    let to_least = make_comparator(values, &least, SortOptions::default())?;
+    let to_most = make_comparator(values, &most, SortOptions::default())?;
+    let from = first_not(among.clone(), |key| to_least(key, 0).is_lt());
+    let after = first_not(from..among.end, |key| to_most(key, 0).is_le());
+    Ok(from..after)
 }

@@ -4,6 +4,7 @@
 //!
 //! A batch that does not fit the [`memory`] is sorted by key, spilling to disk, and goes the same way part by part.
 
+mod among;
 mod bloom;
 pub mod complete;
 mod data_file;
