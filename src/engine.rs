@@ -23,6 +23,9 @@ use spill::SpillFolder;
 /// times as much.
 const RAW: usize = 16;
 
+/// A raw record may take this part of the memory limit.
+const RECORD: usize = 64;
+
 /// One step of reading a raw file may take this part of the memory limit.
 const STEPS: usize = 64;
 
@@ -133,7 +136,7 @@ impl Engine {
 
     /// Bytes that a raw record may have: what is cut, typed, sorted and written of it stands beside each other.
     pub fn longest_record(&self) -> usize {
-        self.memory_limit / 16
+        self.memory_limit / RECORD
     }
 
     /// Bytes of a raw file that are cut and typed in one step. A few steps are held at a time, and values that were typed may

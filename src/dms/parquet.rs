@@ -31,7 +31,7 @@ use crate::storage::parquet::{Stretches, footer, span};
 /// Up to this size a file is fetched by one request.
 const SMALL: u64 = 8 << 20;
 /// A row group is held as it lies in the file, and may be so many times as large as a record, which is held several times.
-const LARGEST: u64 = 8;
+const LARGEST: u64 = 32;
 /// Footers fetched at once.
 const FETCHES: usize = 32;
 

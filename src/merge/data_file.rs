@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use uuid::Uuid;
 
-use super::write::{Layout, ROW_GROUP_BYTES, ROW_GROUP_ROWS};
+use super::write::{Layout, ROW_GROUP_ROWS, row_group_bytes};
 use crate::allocator;
 use crate::error::{Error, Result};
 
@@ -148,7 +148,7 @@ struct Lane {
     chunks: JoinHandle<Result<Vec<(usize, ArrowColumnChunk)>>>,
 }
 
-/// Batches that wait for the encoders of a lane, which are not equally fast.
+/// Batches that wait for the encoders of a lane, which are not equally fast; half as many where memory is scarce.
 const BATCHES_AHEAD: usize = 2;
 
 /// Bytes of rows that a lane is given at a time: wide rows would wait in great numbers otherwise.
@@ -178,7 +178,7 @@ impl RowGroup {
     pub async fn push(&mut self, rows: &RecordBatch) -> Result<usize> {
         let values = rows.columns().iter().map(|column| column.to_data().get_slice_memory_size());
         let row = values.sum::<Result<usize, _>>()?.div_ceil(rows.num_rows().max(1)).max(1);
-        let room = (ROW_GROUP_BYTES.saturating_sub(self.bytes) / row).max(1);
+        let room = (row_group_bytes().saturating_sub(self.bytes) / row).max(1);
         let count = rows.num_rows().min(room).min(ROW_GROUP_ROWS - self.rows);
         let at_once = (BYTES_AT_ONCE / row).max(1);
         for start in (0..count).step_by(at_once) {
@@ -190,7 +190,7 @@ impl RowGroup {
     }
 
     pub fn is_full(&self) -> bool {
-        self.rows >= ROW_GROUP_ROWS || self.bytes >= ROW_GROUP_BYTES
+        self.rows >= ROW_GROUP_ROWS || self.bytes >= row_group_bytes()
     }
 
     async fn send(&mut self, rows: &RecordBatch) -> Result<()> {
@@ -226,7 +226,8 @@ impl RowGroup {
 impl Lane {
     /// Encodes the columns of these numbers; all of them are flat.
     fn start(schema: SchemaRef, columns: Vec<(usize, ArrowColumnWriter)>) -> Lane {
-        let (batches, mut incoming) = mpsc::channel::<RecordBatch>(BATCHES_AHEAD);
+        let ahead = if allocator::memory_is_scarce() { BATCHES_AHEAD / 2 } else { BATCHES_AHEAD };
+        let (batches, mut incoming) = mpsc::channel::<RecordBatch>(ahead);
         let memory = Arc::new(AtomicUsize::new(0));
         let mut encoders = Encoders { schema, columns, memory: Arc::clone(&memory) };
         let chunks = tokio::spawn(async move {
@@ -314,7 +315,7 @@ mod tests {
             let texts: ArrayRef = Arc::new(StringArray::from_iter_values(vec!["x".repeat(bytes); count]));
             RecordBatch::try_from_iter_with_nullable([("t", texts, true)]).unwrap()
         };
-        let (narrow, wide, wider) = (texts(1, 50_000), texts(1 << 20, 20), texts(ROW_GROUP_BYTES + 1, 2));
+        let (narrow, wide, wider) = (texts(1, 50_000), texts(1 << 20, 20), texts(row_group_bytes() + 1, 2));
         for (batch, taken) in [(narrow, vec![50_000, 50_000, 31_072]), (wide, vec![20, 11, 1]), (wider, vec![1])] {
             let columns = ArrowSchemaConverter::new().convert(&batch.schema()).unwrap().root_schema_ptr();
             let writer = SerializedFileWriter::new(vec![], columns, Arc::default()).unwrap();

@@ -30,7 +30,7 @@ use roaring::RoaringTreemap;
 
 use super::bloom;
 use super::pages::{self, Codec, Living};
-use super::write::{self, ROW_GROUP_BYTES, ROW_GROUP_ROWS};
+use super::write::{self, ROW_GROUP_ROWS};
 use crate::engine::{Engine, Room};
 use crate::error::Result;
 use crate::lake::scan;
@@ -259,7 +259,7 @@ impl Source {
     fn most(&self, group: usize) -> u64 {
         let group = self.footer.row_group(group);
         let bytes = u128::try_from(group.total_byte_size()).unwrap_or_default().max(1);
-        let rows = u128::try_from(group.num_rows()).unwrap_or_default() * ROW_GROUP_BYTES as u128 / bytes;
+        let rows = u128::try_from(group.num_rows()).unwrap_or_default() * write::row_group_bytes() as u128 / bytes;
         u64::try_from(rows).unwrap_or(u64::MAX).clamp(1, ROW_GROUP_ROWS as u64)
     }
 

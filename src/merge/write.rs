@@ -24,6 +24,7 @@ use super::bloom;
 use super::data_file::{DataFile, RowGroup};
 use super::sort;
 use super::upserts::Upserts;
+use crate::allocator;
 use crate::dms::metadata::MetadataColumn;
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
@@ -50,7 +51,13 @@ pub fn small() -> u64 {
 /// Rows of a row group: small enough that a point look-up or a copied row group is cheap.
 pub const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// Bytes of a row group's rows before they are encoded, about: who rewrites one holds as much of it in memory.
-pub const ROW_GROUP_BYTES: usize = 32 << 20;
+const ROW_GROUP_BYTES: usize = 32 << 20;
+
+/// The same where memory is scarce: what is encoded of a group stands beside the file that it is appended to.
+pub fn row_group_bytes() -> usize {
+    if allocator::memory_is_scarce() { ROW_GROUP_BYTES / 2 } else { ROW_GROUP_BYTES }
+}
+
 /// A dictionary of more bytes is given up for the rest of its row group: a column of so many values gains nothing by it.
 pub const DICTIONARY_BYTES: usize = 256 << 10;
 /// Bytes of a page of a key's column, a few thousand keys: who looks for one key unpacks a whole page of them. Pages of all
