@@ -222,7 +222,7 @@ fn pass(
     while let (Some(bytes), Some(patched)) = (packed.get(at..at + 5), patched.get_mut(at..at + 5)) {
         let tag = &TAGS[usize::from(bytes[0])];
         let number = u32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
-        let length = tag.length(number);
+        let (length, size) = tag.lengths(number);
         if position + length > kept.end {
             break;
         }
@@ -242,7 +242,7 @@ fn pass(
         // behind it is of elements that are still to come
         patched[0] = bytes[0] & !tag.high_mask | ((offset - nearer) >> 3) as u8 & tag.high_mask;
         patched[1..].copy_from_slice(&number.wrapping_sub(nearer).to_le_bytes());
-        at += usize::from(tag.size) + (length & tag.content_mask as usize);
+        at += size;
         position += length;
     }
     (at, position)
@@ -253,28 +253,23 @@ fn pass(
 struct Tag {
     /// How many bytes it unpacks to, or 0 where the bytes behind say so.
     length: u8,
-    /// How many bytes it has, but for those of a literal.
+    /// How many bytes it has; those of a literal are missing where the bytes behind say how many they are.
     size: u8,
     /// What this byte has of an offset, and where.
     high_offset: u32,
     high_mask: u8,
     /// Which bits of the four bytes behind are an offset.
     offset_mask: u32,
-    /// All bits for a literal.
-    content_mask: u32,
 }
 
 const TAGS: [Tag; 256] = {
-    let nothing = Tag { length: 0, size: 1, high_offset: 0, high_mask: 0, offset_mask: 0, content_mask: 0 };
+    let nothing = Tag { length: 0, size: 1, high_offset: 0, high_mask: 0, offset_mask: 0 };
     let mut tags = [nothing; 256];
     let mut at = 0;
     while at < 256 {
         let (tag, six) = (&mut tags[at], (at >> 2) as u8);
         match at & 3 {
-            0 => {
-                tag.content_mask = u32::MAX;
-                (tag.length, tag.size) = if six < 60 { (six + 1, 1) } else { (0, six - 58) };
-            }
+            0 => (tag.length, tag.size) = if six < 60 { (six + 1, six + 2) } else { (0, six - 58) },
             1 => {
                 (tag.length, tag.size) = (4 + (six & 7), 2);
                 (tag.high_offset, tag.high_mask, tag.offset_mask) = ((six as u32 & 0x38) << 5, 0xE0, 0xFF);
@@ -288,11 +283,14 @@ const TAGS: [Tag; 256] = {
 };
 
 impl Tag {
-    /// How many bytes it unpacks to, where `number` is what the four bytes behind the first one are.
-    fn length(&self, number: u32) -> usize {
+    /// How many bytes it unpacks to, and how many it has, where `number` is what the four bytes behind the first one are.
+    fn lengths(&self, number: u32) -> (usize, usize) {
         match self.length {
-            0 => (number & (u32::MAX >> (8 * (5 - u32::from(self.size))))) as usize + 1,
-            length => usize::from(length),
+            0 => {
+                let length = (number & (u32::MAX >> (8 * (5 - u32::from(self.size))))) as usize + 1;
+                (length, usize::from(self.size) + length)
+            }
+            length => (usize::from(length), usize::from(self.size)),
         }
     }
 }
@@ -300,11 +298,12 @@ impl Tag {
 /// How many bytes the element at `at` unpacks to, how far before lies what it copies, and where the next element is.
 fn read(packed: &[u8], at: usize) -> Option<(usize, usize, usize)> {
     let tag = &TAGS[usize::from(packed[at])];
-    let behind = packed.get(at + 1..at + usize::from(tag.size))?;
+    // a literal may have fewer bytes behind it than a number
+    let behind = &packed[at + 1..packed.len().min(at + 5)];
     let number = behind.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte));
     let offset = (number & tag.offset_mask | tag.high_offset) as usize;
-    let length = tag.length(number);
-    Some((length, offset, at + usize::from(tag.size) + (length & tag.content_mask as usize)))
+    let (length, size) = tag.lengths(number);
+    (at + size <= packed.len()).then_some((length, offset, at + size))
 }
 
 fn varint_length(bytes: &[u8]) -> Option<usize> {
