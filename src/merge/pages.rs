@@ -68,7 +68,7 @@ pub struct Column<'a> {
 impl Column<'_> {
     /// The chunk without any but its `living` rows, whose pages `bytes` holds. `filter` is its Bloom filter.
     ///
-    /// `None` for a chunk of nested, floating or boolean values, and for one whose pages are encoded or compressed in
+    /// `None` for a chunk of nested or boolean values, and for one whose pages are encoded or compressed in
     /// another way than writers do by default.
     pub fn cut(
         &self,

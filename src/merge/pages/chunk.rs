@@ -14,7 +14,7 @@ use deltalake::parquet::file::page_index::column_index::ColumnIndexMetaData;
 use deltalake::parquet::file::statistics::{Statistics, ValueStatistics};
 use deltalake::parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, TrackedWrite};
 
-use super::values::{Ends, Form, Kept, int32, int64};
+use super::values::{Ends, Form, Kept, double, float, int32, int64};
 use crate::lake::stats::TRUNCATED_AT;
 use crate::storage::parquet::Stretches;
 
@@ -94,6 +94,14 @@ impl Known {
             ColumnIndexMetaData::INT64(index) => {
                 let bytes = |value: &i64| value.to_le_bytes().to_vec();
                 (index.min_value(page).map(bytes)?, index.max_value(page).map(bytes)?, numbers_are_exact)
+            }
+            ColumnIndexMetaData::FLOAT(index) => {
+                let bytes = |value: &f32| (!value.is_nan()).then(|| value.to_le_bytes().to_vec());
+                (index.min_value(page).and_then(bytes)?, index.max_value(page).and_then(bytes)?, numbers_are_exact)
+            }
+            ColumnIndexMetaData::DOUBLE(index) => {
+                let bytes = |value: &f64| (!value.is_nan()).then(|| value.to_le_bytes().to_vec());
+                (index.min_value(page).and_then(bytes)?, index.max_value(page).and_then(bytes)?, numbers_are_exact)
             }
             ColumnIndexMetaData::FIXED_LEN_BYTE_ARRAY(index) => {
                 (index.min_value(page)?.to_vec(), index.max_value(page)?.to_vec(), numbers_are_exact)
@@ -215,6 +223,12 @@ impl ChunkWriter {
             }
             Form::Int64 => {
                 Statistics::Int64(of_ends(least, most, nulls, int64).with_backwards_compatible_min_max(true))
+            }
+            Form::Float => {
+                Statistics::Float(of_ends(least, most, nulls, float).with_backwards_compatible_min_max(true))
+            }
+            Form::Double => {
+                Statistics::Double(of_ends(least, most, nulls, double).with_backwards_compatible_min_max(true))
             }
             Form::BigEndian(_) => {
                 Statistics::FixedLenByteArray(of_ends(least, most, nulls, |value| value.to_vec().into()))

@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array,
-    RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array,
+    Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
 };
 use datafusion::arrow::compute::take;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -17,6 +17,7 @@ use deltalake::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGr
 use deltalake::parquet::file::properties::{
     EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
 };
+use deltalake::parquet::file::statistics::Statistics;
 use deltalake::parquet::file::writer::SerializedFileWriter;
 use proptest::collection::vec;
 use proptest::{option, prelude::*};
@@ -43,7 +44,10 @@ fn column(data_type: &DataType, numbers: &[Option<u16>], long: bool) -> ArrayRef
         }
         DataType::Utf8 => Arc::new(numbers.map(|n| n.map(text)).collect::<StringArray>()),
         DataType::Binary => Arc::new(numbers.map(|n| n.map(|n| text(n).into_bytes())).collect::<BinaryArray>()),
-        DataType::Float64 => Arc::new(numbers.map(|n| n.map(f64::from)).collect::<Float64Array>()),
+        DataType::Float32 => Arc::new(numbers.map(|n| n.map(|n| number(n) as f32 + 0.5)).collect::<Float32Array>()),
+        DataType::Float64 => {
+            Arc::new(numbers.map(|n| n.map(|n| number(n) as f64 / 3.0 + 0.5)).collect::<Float64Array>())
+        }
         _ => Arc::new(numbers.map(|n| n.map(|n| n % 2 == 0)).collect::<BooleanArray>()),
     }
 }
@@ -159,7 +163,7 @@ fn of_pages(rows: usize) -> WriterPropertiesBuilder {
         .set_offset_index_disabled(false)
 }
 
-const UNDERSTOOD: [DataType; 9] = [
+const UNDERSTOOD: [DataType; 11] = [
     DataType::Int32,
     DataType::Int64,
     DataType::Date32,
@@ -167,6 +171,8 @@ const UNDERSTOOD: [DataType; 9] = [
     DataType::Decimal128(9, 2),
     DataType::Decimal128(18, 2),
     DataType::Decimal128(30, 5),
+    DataType::Float32,
+    DataType::Float64,
     DataType::Utf8,
     DataType::Binary,
 ];
@@ -260,7 +266,6 @@ fn what_is_not_understood_is_left_to_others() {
     let numbers: Vec<_> = (0..100).map(Some).collect();
     let plain = || WriterProperties::builder().set_dictionary_enabled(false);
     let cases = [
-        (DataType::Float64, plain()),
         (DataType::Boolean, plain()),
         (DataType::Int64, plain().set_compression(Compression::ZSTD(Default::default()))),
         (DataType::Int64, plain().set_encoding(Encoding::DELTA_BINARY_PACKED)),
@@ -269,6 +274,32 @@ fn what_is_not_understood_is_left_to_others() {
     for (data_type, properties) in cases {
         let (bytes, metadata) = file(&column(&data_type, &numbers, false), true, properties.build());
         assert!(cut(&bytes, &metadata, &Living { range: 0..100, dead: vec![7] }).unwrap().is_none(), "{data_type}");
+    }
+}
+
+#[test]
+fn the_bounds_of_floating_numbers_pass_over_nan_and_are_zeros_of_the_wider_sign() {
+    const NAN: f64 = f64::NAN;
+    let (zero, negative) = (Some(0.0_f64), Some(-0.0_f64));
+    let cases = [
+        (vec![NAN, 0.0, 1.0, NAN, 2.0], 4, (negative, Some(1.0))),
+        (vec![-2.0, -0.0, NAN, -1.0], 0, (Some(-1.0), zero)),
+        (vec![-0.0, 7.0], 1, (negative, zero)),
+        (vec![-1.0, NAN, 0.5, 1.0], 1, (Some(-1.0), Some(1.0))),
+        (vec![NAN, 3.0, NAN], 1, (None, None)),
+    ];
+    for ((numbers, dead, expected), dictionary) in
+        cases.into_iter().flat_map(|case| [(case.clone(), true), (case, false)])
+    {
+        let values: ArrayRef = Arc::new(Float64Array::from(numbers.clone()));
+        let properties = WriterProperties::builder().set_dictionary_enabled(dictionary).build();
+        let (bytes, metadata) = file(&values, true, properties);
+        let new = cut(&bytes, &metadata, &Living { range: 0..numbers.len(), dead: vec![dead] }).unwrap().unwrap();
+        let new = opened(&new);
+        let Some(Statistics::Double(found)) = new.metadata().row_group(0).column(0).statistics() else { panic!() };
+        let bits = |number: Option<f64>| number.map(f64::to_bits);
+        let found = (bits(found.min_opt().copied()), bits(found.max_opt().copied()));
+        assert_eq!(found, (bits(expected.0), bits(expected.1)), "{numbers:?} without {dead}");
     }
 }
 

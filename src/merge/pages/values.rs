@@ -14,6 +14,9 @@ use super::hybrid;
 pub enum Form {
     Int32,
     Int64,
+    /// Of which NaN has no place in the order.
+    Float,
+    Double,
     /// Two's complement of so many bytes, the highest first: decimals.
     BigEndian(usize),
     /// Texts and other bytes, each behind its length.
@@ -36,6 +39,8 @@ impl Form {
         match (column.physical_type(), column.sort_order()) {
             (Type::INT32, SortOrder::SIGNED) => Some(Form::Int32),
             (Type::INT64, SortOrder::SIGNED) => Some(Form::Int64),
+            (Type::FLOAT, SortOrder::SIGNED) => Some(Form::Float),
+            (Type::DOUBLE, SortOrder::SIGNED) => Some(Form::Double),
             (Type::FIXED_LEN_BYTE_ARRAY, SortOrder::SIGNED) => {
                 usize::try_from(column.type_length()).ok().filter(|length| *length > 0).map(Form::BigEndian)
             }
@@ -48,6 +53,8 @@ impl Form {
         match self {
             Form::Int32 => int32(a).cmp(&int32(b)),
             Form::Int64 => int64(a).cmp(&int64(b)),
+            Form::Float => float(a).total_cmp(&float(b)),
+            Form::Double => double(a).total_cmp(&double(b)),
             Form::BigEndian(_) => big_endian(a, b),
             Form::Bytes => a.cmp(b),
         }
@@ -98,6 +105,9 @@ impl Form {
             let mut kept = &values[stretch.start - at..stretch.end - at];
             while !kept.is_empty() {
                 let value = self.take(&mut kept)?;
+                if self.is_nan(value) {
+                    continue;
+                }
                 let (least, most) = ends.unwrap_or((value, value));
                 ends = Some((
                     if self.compare(value, least).is_lt() { value } else { least },
@@ -105,7 +115,7 @@ impl Form {
                 ));
             }
         }
-        Some(Kept::Others(ends))
+        Some(Kept::Others(self.of_any_zero(ends)))
     }
 
     /// Appends to `out` those of `count` values whose numbers are in the ascending `ranges`. Each is the number of an entry
@@ -138,8 +148,9 @@ impl Form {
         let mut is_used = vec![false; dictionary.len()];
         kept.into_iter().for_each(|number| is_used[number as usize] = true);
         let used = dictionary.iter().zip(is_used).filter(|(_, is_used)| *is_used).map(|(entry, _)| *entry);
+        let used = used.filter(|entry| !self.is_nan(entry));
         let least = used.clone().min_by(|a, b| self.compare(a, b));
-        Some(Kept::Others(least.zip(used.max_by(|a, b| self.compare(a, b)))))
+        Some(Kept::Others(self.of_any_zero(least.zip(used.max_by(|a, b| self.compare(a, b))))))
     }
 
     /// Takes the first value off.
@@ -161,16 +172,40 @@ impl Form {
     /// The bytes of every value, where they have as many.
     fn length(self) -> Option<usize> {
         match self {
-            Form::Int32 => Some(4),
-            Form::Int64 => Some(8),
+            Form::Int32 | Form::Float => Some(4),
+            Form::Int64 | Form::Double => Some(8),
             Form::BigEndian(length) => Some(length),
             Form::Bytes => None,
         }
     }
 
-    /// True if `value` lies between `bounds` and is none of them.
+    /// True if `value` lies between `bounds` and is none of them, or has no place in the order.
     fn is_inside(self, value: &[u8], bounds: Ends<'_>) -> bool {
-        bounds.is_some_and(|(least, most)| self.compare(least, value).is_lt() && self.compare(value, most).is_lt())
+        let is_between = |(least, most)| self.compare(least, value).is_lt() && self.compare(value, most).is_lt();
+        bounds.is_some_and(|bounds| self.is_nan(value) || is_between(bounds))
+    }
+
+    fn is_nan(self, value: &[u8]) -> bool {
+        match self {
+            Form::Float => float(value).is_nan(),
+            Form::Double => double(value).is_nan(),
+            _ => false,
+        }
+    }
+
+    /// The same ends, where readers that take both zeros for one do not miss the other (Parquet, *ColumnOrder*).
+    fn of_any_zero<'a>(self, ends: Ends<'a>) -> Ends<'a> {
+        const NEGATIVE: [u8; 8] = (-0.0_f64).to_le_bytes();
+        let (least, most) = ends?;
+        let is_zero = |value: &[u8]| match self {
+            Form::Float => float(value) == 0.0,
+            Form::Double => double(value) == 0.0,
+            _ => false,
+        };
+        // the sign is in the last byte
+        let least = if is_zero(least) { &NEGATIVE[8 - least.len()..] } else { least };
+        let most = if is_zero(most) { &[0; 8][..most.len()] } else { most };
+        Some((least, most))
     }
 }
 
@@ -187,6 +222,14 @@ pub fn int32(bytes: &[u8]) -> i32 {
 
 pub fn int64(bytes: &[u8]) -> i64 {
     bytes.try_into().map(i64::from_le_bytes).unwrap_or_default()
+}
+
+pub fn float(bytes: &[u8]) -> f32 {
+    bytes.try_into().map(f32::from_le_bytes).unwrap_or_default()
+}
+
+pub fn double(bytes: &[u8]) -> f64 {
+    bytes.try_into().map(f64::from_le_bytes).unwrap_or_default()
 }
 
 /// Numbers of the same length.
