@@ -158,7 +158,7 @@ impl Reading {
         apart.map(|apart| apart.lock().clone()).unwrap_or_default()
     }
 
-    fn observe(&self, file: &RawFile, rows: &Rows) {
+    fn note_lacking(&self, file: &RawFile, rows: &Rows) {
         if !rows.lacking.is_empty() {
             let mut lacking = self.lacking.lock();
             rows.lacking.iter().for_each(|column| _ = lacking.entry(*column).or_insert_with(|| file.shown.clone()));
@@ -257,7 +257,7 @@ impl Reading {
         let (shown, mut records): (Arc<str>, _) = (file.shown.as_str().into(), 0);
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
             self.set_apart(file, reader.take_bad())?;
-            self.observe(file, &rows);
+            self.note_lacking(file, &rows);
             counts.zero_dates += rows.zero_dates.iter().sum::<u64>();
             progress.observe(&shown, &rows);
             let columns = self.with_metadata(file, &rows)?;
@@ -316,7 +316,7 @@ impl Reading {
         let mut bad = 0;
         while let Some(rows) = reader.next(ROWS).map_err(|e| at(file, e))? {
             bad += self.set_apart(file, reader.take_bad())?;
-            self.observe(file, &rows);
+            self.note_lacking(file, &rows);
             counts.zero_dates += rows.zero_dates.iter().sum::<u64>();
             steps.send(LoadStep::Rows(self.with_metadata(file, &rows)?))?;
         }
