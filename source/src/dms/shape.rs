@@ -296,9 +296,9 @@ impl Shape {
         may_be_null && !self.generated.contains(&column)
     }
 
-    /// The columns without a field, of which `fields` has one for each, but for those that older records lack.
+    /// The columns of the source for which `fields`, one for each column, has none, but for those that older records lack.
     pub(crate) fn lacking(&self, fields: &[Option<usize>]) -> Vec<usize> {
-        (0..fields.len()).filter(|column| fields[*column].is_none() && !self.added.contains(column)).collect()
+        (0..self.source_fields).filter(|column| fields[*column].is_none() && !self.added.contains(column)).collect()
     }
 
     /// The same with types that were inferred from values.

@@ -38,7 +38,7 @@ pub struct Rows {
     pub unchanged: Vec<Option<BooleanBuffer>>,
     /// `$AR_H_CHANGE_SEQ` of each row, where the task adds it.
     pub sequences: Option<StringArray>,
-    /// The columns that the file names no field for, though they were in the table from its load on; they are NULL.
+    /// The source's columns that the file does not name, though they were in the table from its load on; they are NULL.
     pub lacking: Vec<usize>,
 }
 
