@@ -42,7 +42,7 @@ pub struct Address {
 /// Finds the live rows whose keys stand in `keys`: the key columns, by which they are sorted, and [`CHANGE`].
 ///
 /// Reads the key columns alone, and only of files whose bounds allow one of the keys, and of their pages where one of
-/// them may lie; of their rows those are looked up whose key [may be among](may_be_among) these. A hash table cannot spill,
+/// them may lie; of their rows those are looked up whose key may be among these (`may_be_among`). A hash table cannot spill,
 /// so the keys are taken in slices that fit the memory (E-8); what is located is united before the one commit.
 pub async fn locate(
     engine: &Engine,
