@@ -41,6 +41,11 @@ pub fn return_at_once(bytes: usize) {
     set(Parameter::LeastMapped, bytes);
 }
 
+/// Half of what is held at once where memory is ample, where it is scarce.
+pub fn fewer(ample: usize) -> usize {
+    if memory_is_scarce() { ample / 2 } else { ample }
+}
+
 pub fn memory_is_scarce() -> bool {
     SCARCE.load(Ordering::Relaxed)
 }

@@ -13,20 +13,17 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::error::ArrowError;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
 
-/// What SQL calls it.
-pub const MAY_BE_AMONG: &str = "may_be_among";
-
 /// Where more rows than one in so many have a key, all of them are looked up.
 const FEW: usize = 8;
 
-/// A function of the column of which `keys` are values: ascending, and several of them may be the same.
+/// `may_be_among`, a function of the column of which `keys` are values: ascending, and several of them may be the same.
 pub fn may_be_among(keys: ArrayRef) -> ScalarUDF {
     let of = vec![keys.data_type().clone()];
     let mark = move |arguments: &[ColumnarValue]| {
         let values = ColumnarValue::values_to_arrays(arguments)?;
         Ok(ColumnarValue::Array(Arc::new(marked(&values[0], &keys)?)))
     };
-    create_udf(MAY_BE_AMONG, of, DataType::Boolean, Volatility::Immutable, Arc::new(mark))
+    create_udf("may_be_among", of, DataType::Boolean, Volatility::Immutable, Arc::new(mark))
 }
 
 /// True for those of `values` that are among `keys`, and for all where the values do not ascend.

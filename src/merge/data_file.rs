@@ -53,8 +53,7 @@ impl DataFile {
         let columns = ArrowSchemaConverter::new().convert(&schema)?.root_schema_ptr();
         let writer = SerializedFileWriter::new(vec![], columns, Arc::new(properties))?;
         let encoders = Arc::new(ArrowRowGroupWriterFactory::new(&writer, schema));
-        let fewest = if allocator::memory_is_scarce() { FEWEST_PARTS / 2 } else { FEWEST_PARTS };
-        let parts = layout.threads.clamp(fewest, MOST_PARTS);
+        let parts = layout.threads.clamp(allocator::fewer(FEWEST_PARTS), MOST_PARTS);
         let out = BufWriter::new(layout.log.object_store(None), at).with_max_concurrency(parts);
         Ok(DataFile { path, writer, encoders, threads: layout.threads, out: Some(out) })
     }
@@ -226,8 +225,7 @@ impl RowGroup {
 impl Lane {
     /// Encodes the columns of these numbers; all of them are flat.
     fn start(schema: SchemaRef, columns: Vec<(usize, ArrowColumnWriter)>) -> Lane {
-        let ahead = if allocator::memory_is_scarce() { BATCHES_AHEAD / 2 } else { BATCHES_AHEAD };
-        let (batches, mut incoming) = mpsc::channel::<RecordBatch>(ahead);
+        let (batches, mut incoming) = mpsc::channel::<RecordBatch>(allocator::fewer(BATCHES_AHEAD));
         let memory = Arc::new(AtomicUsize::new(0));
         let mut encoders = Encoders { schema, columns, memory: Arc::clone(&memory) };
         let chunks = tokio::spawn(async move {

@@ -13,7 +13,7 @@ use deltalake::kernel::LogicalFileView;
 use futures::TryStreamExt;
 use roaring::RoaringTreemap;
 
-use super::among::{MAY_BE_AMONG, first_not, may_be_among};
+use super::among::{first_not, may_be_among};
 use super::net::{CHANGE, set};
 use super::skipping::Search;
 use crate::engine::{Engine, quoted};
@@ -102,7 +102,6 @@ async fn join(
     let same_key: Vec<_> = key.iter().map(|k| format!("(c.{0} IS NOT DISTINCT FROM t.{0})", quoted(k))).collect();
     let statement = include_str!("../../sql/locate.sql")
         .replace("{same_key}", &same_key.join(" AND "))
-        .replace("{may_be_among}", MAY_BE_AMONG)
         .replace("{first}", &quoted(first));
     let mut found = session.sql(&statement).await?.execute_stream().await?;
     let mut named = vec![];

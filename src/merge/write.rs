@@ -55,7 +55,7 @@ const ROW_GROUP_BYTES: usize = 32 << 20;
 
 /// The same where memory is scarce: what is encoded of a group stands beside the file that it is appended to.
 pub fn row_group_bytes() -> usize {
-    if allocator::memory_is_scarce() { ROW_GROUP_BYTES / 2 } else { ROW_GROUP_BYTES }
+    allocator::fewer(ROW_GROUP_BYTES)
 }
 
 /// A dictionary of more bytes is given up for the rest of its row group: a column of so many values gains nothing by it.

@@ -284,6 +284,11 @@ impl<'a> TableRun<'a> {
             Some(opened) if !opened.ours.position.load_complete => self.report.state = State::Loading,
             Some(_) => {}
         }
+        self.note_without_effect(opened);
+    }
+
+    /// What was asked for and changed nothing.
+    fn note_without_effect(&mut self, opened: Option<&Opened>) {
         if self.wishes.adopt {
             let note = "--adopt changed nothing: no other writer has made the table or changed its rows";
             self.report.notes.push(note.into());
