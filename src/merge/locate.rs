@@ -99,10 +99,9 @@ async fn join(
     session.register_udf(may_be_among(Arc::clone(key_column(&keys, first)?)));
     session.register_table("target", Arc::new(ScanProvider(target)))?;
     session.register_table("changes", Arc::new(MemTable::try_new(keys.schema(), vec![vec![keys]])?))?;
-    let same_key: Vec<_> = key.iter().map(|k| format!("(c.{0} IS NOT DISTINCT FROM t.{0})", quoted(k))).collect();
-    let statement = include_str!("../../sql/locate.sql")
-        .replace("{same_key}", &same_key.join(" AND "))
-        .replace("{first}", &quoted(first));
+    let same_key = key.iter().map(|k| format!("(c.{0} IS NOT DISTINCT FROM t.{0})", quoted(k)));
+    let same_key = same_key.collect::<Vec<_>>().join(" AND ");
+    let statement = format!(include_str!("../../sql/locate.sql"), same_key = same_key, first = quoted(first));
     let mut found = session.sql(&statement).await?.execute_stream().await?;
     let mut named = vec![];
     while let Some(batch) = found.try_next().await? {

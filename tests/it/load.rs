@@ -236,6 +236,20 @@ fn names_of_tables_may_hold_anything() {
 }
 
 #[test]
+fn names_of_key_columns_may_hold_anything() {
+    for name in ["a\nb", "{first}", "{same_key}", "a?b", "$1", "-- a"] {
+        let table = Table::new("shop.rows", &[(name, "int(11) NOT NULL"), ("text", "varchar(9) DEFAULT NULL")]);
+        let site = Site::local();
+        site.declare(&[&table]);
+        site.load(&table, 1, &[row(["1", "one"]), row(["2", "two"])]);
+        site.run();
+        site.changes(&table, &stamp(0), &[update(["2", "dos"])]);
+        site.command(&["run"]).exits(0);
+        assert_same(&site.rows(&table), &[row(["1", "one"]), row(["2", "dos"])], name);
+    }
+}
+
+#[test]
 fn of_a_reload_on_a_local_path_the_user_says_where_its_changes_begin() {
     // T-A12: a file of before the new load stays
     let table = Table::new("shop.rows", &[("id", "int(11) NOT NULL"), ("text", "varchar(50) DEFAULT NULL")]);
