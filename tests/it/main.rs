@@ -22,6 +22,7 @@ mod evolution;
 mod folders;
 mod foreign;
 mod history;
+mod huge_pages;
 mod journey;
 mod kill;
 mod large_files;
