@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
-use datafusion::arrow::compute::{concat, take};
+use datafusion::arrow::compute::{concat_batches, interleave};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use lakemerge_source::dms::records::Operation;
 use roaring::RoaringTreemap;
 
-use super::order::{Ordered, ordered};
+use super::order::{Ordered, SHARE, of_each, ordered};
 use super::write::Layout;
 use crate::dms::changes::ChangeRows;
 use crate::error::{Error, Result};
@@ -146,7 +146,7 @@ impl Changes {
 /// An update that says nothing of a column, of a row that the batch has deleted.
 pub fn net(layout: &Layout, changes: Vec<ChangeRows>, threads: usize) -> Result<Net> {
     let changes = Changes::new(changes);
-    let keys = key_columns(layout, &changes.rows)?;
+    let keys: Vec<_> = changes.rows.iter().map(|rows| layout.key_columns(&rows.columns)).collect();
     let order = ordered(&keys, threads)?;
     let history = History::of(&order, &changes, layout.keeps_deleted());
     let (mut deletes, mut moved) = (vec![], vec![]);
@@ -173,7 +173,7 @@ pub fn net(layout: &Layout, changes: Vec<ChangeRows>, threads: usize) -> Result<
     let halves: u64 = changes.rows.iter().map(|rows| rows.moved.len() as u64).sum();
     let read = changes.places.len() as u64 - halves;
     let netted_away = read - (last.len() as u64 - moved.len());
-    let keys = keys_of(layout, &keys, last)?;
+    let keys = keys_of(layout, &changes, &keys, &last, threads)?;
     Ok(Net { changes, keys, deletes, moved, outcomes, partial, read, netted_away })
 }
 
@@ -252,26 +252,28 @@ pub fn gone(layout: &Layout, changes: &Changes, row: &Partial) -> Error {
     ))
 }
 
-/// The key's columns, over all changes.
-fn key_columns(layout: &Layout, changes: &[ChangeRows]) -> Result<Vec<ArrayRef>> {
-    let batches: Vec<_> = changes.iter().map(|rows| layout.key_columns(&rows.columns)).collect();
-    let fields = layout.key_fields();
-    let columns = fields.iter().enumerate().map(|(column, field)| {
-        let parts: Vec<_> = batches.iter().map(|batch| batch[column].as_ref()).collect();
-        if parts.is_empty() {
-            return Ok(datafusion::arrow::array::new_empty_array(field.data_type()));
-        }
-        Ok(concat(&parts)?)
-    });
-    columns.collect()
-}
-
-/// The keys of the changes `last` with their numbers.
-fn keys_of(layout: &Layout, keys: &[ArrayRef], last: Vec<u64>) -> Result<RecordBatch> {
-    let last = UInt64Array::from(last);
-    let mut columns = keys.iter().map(|column| take(column, &last, None)).collect::<Result<Vec<_>, _>>()?;
-    columns.push(Arc::new(last));
+/// The keys of the changes `last` with their numbers. `keys` are the key's columns of each batch.
+fn keys_of(
+    layout: &Layout,
+    changes: &Changes,
+    keys: &[Vec<ArrayRef>],
+    last: &[u64],
+    threads: usize,
+) -> Result<RecordBatch> {
     let mut fields = layout.key_fields();
     fields.push(Arc::new(Field::new(CHANGE, DataType::UInt64, false)));
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    let schema = Arc::new(Schema::new(fields));
+    let batch = |last: &&[u64]| {
+        let places: Vec<_> = last.iter().map(|change| changes.place(*change as usize)).collect();
+        let column = |column: usize| -> Result<ArrayRef> {
+            let batches: Vec<_> = keys.iter().map(|batch| batch[column].as_ref()).collect();
+            Ok(interleave(&batches, &places)?)
+        };
+        let mut columns = (0..layout.key.len()).map(column).collect::<Result<Vec<_>>>()?;
+        columns.push(Arc::new(UInt64Array::from(last.to_vec())));
+        Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
+    };
+    let shares: Vec<_> = last.chunks(last.len().div_ceil(threads.max(1)).max(SHARE)).collect();
+    let batches = of_each(&shares, threads, batch).into_iter().collect::<Result<Vec<_>>>()?;
+    Ok(concat_batches(&schema, &batches)?)
 }

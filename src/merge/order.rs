@@ -8,14 +8,14 @@ use datafusion::arrow::row::{Row, RowConverter, Rows, SortField};
 
 use crate::error::{Error, Result};
 
-/// Fewer rows than this are sorted on one thread.
-const SHARE: usize = 16 * 1024;
+/// Fewer rows than this are no work for a thread of its own.
+pub const SHARE: usize = 16 * 1024;
 
 /// The numbers of rows by their values, NULL first, and rows of equal values by their numbers.
 pub struct Ordered {
     entries: Vec<Entry>,
     /// The rows' binary forms, if entries do not tell them apart.
-    rows: Option<Rows>,
+    forms: Option<Forms>,
 }
 
 /// A row: in the upper 96 bits the first bytes of its binary form in which rows differ, in the lower 32 its number.
@@ -47,7 +47,7 @@ impl Ordered {
     pub fn groups(&self) -> impl Iterator<Item = &[Entry]> {
         self.entries.chunk_by(|a, b| {
             let equal = a.bytes() == b.bytes();
-            equal && self.rows.as_ref().is_none_or(|rows| rows.row(a.number()) == rows.row(b.number()))
+            equal && self.forms.as_ref().is_none_or(|forms| forms.row(a.number()) == forms.row(b.number()))
         })
     }
 
@@ -56,44 +56,102 @@ impl Ordered {
     }
 }
 
-/// Orders the rows of `columns`, which are compared one after the other.
-pub fn ordered(columns: &[ArrayRef], threads: usize) -> Result<Ordered> {
-    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    order(RowConverter::new(fields)?.convert_columns(columns)?, threads)
+/// The binary forms of rows, part by part.
+struct Forms {
+    parts: Vec<Rows>,
+    /// The number of each part's first row.
+    starts: Vec<usize>,
+    count: usize,
 }
 
-/// Orders `rows`.
+impl Forms {
+    fn new(parts: Vec<Rows>) -> Forms {
+        let mut count = 0;
+        let mut starts = Vec::with_capacity(parts.len());
+        for part in &parts {
+            starts.push(count);
+            count += part.num_rows();
+        }
+        Forms { parts, starts, count }
+    }
+
+    /// Out of line, as it is hardly ever needed where entries are compared.
+    #[inline(never)]
+    fn compare(&self, a: Entry, b: Entry) -> Ordering {
+        self.row(a.number()).cmp(&self.row(b.number()))
+    }
+
+    fn row(&self, number: usize) -> Row<'_> {
+        let part = self.starts.partition_point(|start| *start <= number) - 1;
+        self.parts[part].row(number - self.starts[part])
+    }
+
+    /// How many bytes all rows begin with alike: in keys that are numbers, all but the lowest few.
+    fn alike(&self, threads: usize) -> usize {
+        let Some(first) = self.parts.iter().find_map(|part| part.iter().next()) else { return 0 };
+        let first = first.as_ref();
+        let of_part = |part: &Rows| {
+            part.iter().fold(first.len(), |alike, row| {
+                let (first, row) = (&first[..alike], row.as_ref());
+                if row.starts_with(first) { alike } else { zip(first, row).take_while(|(a, b)| a == b).count() }
+            })
+        };
+        of_each(&self.parts, threads, of_part).into_iter().min().unwrap_or_default()
+    }
+}
+
+/// Orders the rows of `batches`, whose columns are compared one after the other; rows are numbered through all of them.
+pub fn ordered(batches: &[Vec<ArrayRef>], threads: usize) -> Result<Ordered> {
+    let Some(columns) = batches.first() else { return order(vec![], threads) };
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let (converter, rows) = (RowConverter::new(fields)?, batches.iter().flat_map(|columns| columns.first()));
+    let threads = if rows.map(|column| column.len()).sum::<usize>() < 2 * SHARE { 1 } else { threads };
+    let parts = of_each(batches, threads, |columns| converter.convert_columns(columns));
+    order(parts.into_iter().collect::<Result<_, _>>()?, threads)
+}
+
+/// Orders the rows of all `parts`.
 ///
 /// A few bytes of a row's binary form decide nearly always, so they stand beside its number: rows are compared without
 /// looking them up.
 ///
 /// # Errors
 /// More rows than 32 bits can number.
-pub fn order(rows: Rows, threads: usize) -> Result<Ordered> {
-    let count = u32::try_from(rows.num_rows()).map_err(|_| Error::definite("no more than 2^32 rows can be sorted"))?;
-    let alike = alike(&rows);
-    let entry = |(row, number): (Row<'_>, u32)| Entry::new(&row.as_ref()[alike..], number);
-    let mut entries: Vec<_> = rows.iter().zip(0..count).map(entry).collect();
-    // no binary form is the beginning of another one, so what ends within an entry is told apart by it
-    if rows.iter().all(|row| row.as_ref().len() - alike <= BYTES) {
+pub fn order(parts: Vec<Rows>, threads: usize) -> Result<Ordered> {
+    let forms = Forms::new(parts);
+    u32::try_from(forms.count).map_err(|_| Error::definite("no more than 2^32 rows can be sorted"))?;
+    let alike = forms.alike(threads);
+    let parts: Vec<_> = zip(&forms.parts, &forms.starts).collect();
+    let of_parts = of_each(&parts, threads, |(part, start)| {
+        let entry = |(row, number): (Row<'_>, usize)| Entry::new(&row.as_ref()[alike..], number as u32);
+        // no binary form is the beginning of another one, so what ends within an entry is told apart by it
+        let suffices = part.iter().all(|row| row.as_ref().len() - alike <= BYTES);
+        (part.iter().zip(**start..).map(entry).collect::<Vec<_>>(), suffices)
+    });
+    let entries_suffice = of_parts.iter().all(|(_, suffices)| *suffices);
+    let mut entries = Vec::with_capacity(forms.count);
+    of_parts.into_iter().for_each(|(of_part, _)| entries.extend(of_part));
+    if entries_suffice {
         sort(&mut entries, &Entry::cmp, threads);
-        return Ok(Ordered { entries, rows: None });
+        return Ok(Ordered { entries, forms: None });
     }
-    let compare = |a: &Entry, b: &Entry| {
-        let by_row = || rows.row(a.number()).cmp(&rows.row(b.number()));
-        a.bytes().cmp(&b.bytes()).then_with(by_row).then(a.cmp(b))
-    };
+    let compare = |a: &Entry, b: &Entry| a.bytes().cmp(&b.bytes()).then_with(|| forms.compare(*a, *b)).then(a.cmp(b));
     sort(&mut entries, &compare, threads);
-    Ok(Ordered { entries, rows: Some(rows) })
+    Ok(Ordered { entries, forms: Some(forms) })
 }
 
-/// How many bytes all rows begin with alike: in keys that are numbers, all but the lowest few.
-fn alike(rows: &Rows) -> usize {
-    let Some(first) = rows.iter().next() else { return 0 };
-    let first = first.as_ref();
-    rows.iter().fold(first.len(), |alike, row| {
-        let (first, row) = (&first[..alike], row.as_ref());
-        if row.starts_with(first) { alike } else { zip(first, row).take_while(|(a, b)| a == b).count() }
+/// What `of` makes of each item, in their order, on so many threads.
+pub fn of_each<T: Sync, R: Send>(items: &[T], threads: usize, of: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let share = items.len().div_ceil(threads.max(1)).max(1);
+    let shares = |items: &[T]| items.iter().map(&of).collect::<Vec<_>>();
+    let (own, others) = items.split_at(share.min(items.len()));
+    std::thread::scope(|scope| {
+        let others: Vec<_> = others.chunks(share).map(|items| scope.spawn(move || shares(items))).collect();
+        let mut all = shares(own);
+        for other in others {
+            all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        all
     })
 }
 
@@ -120,10 +178,15 @@ mod tests {
 
     use super::*;
 
+    /// A batch of so many rows, or as many as are left.
+    fn slices(columns: &[ArrayRef], start: usize, count: usize) -> Vec<ArrayRef> {
+        columns.iter().map(|column| column.slice(start, count.min(column.len() - start))).collect()
+    }
+
     #[test]
     fn equal_rows_stay_in_their_order_and_null_comes_first() {
         let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("b"), None, Some("a"), Some("b"), None]));
-        let ordered = ordered(&[texts], 2).unwrap();
+        let ordered = ordered(&[vec![texts]], 2).unwrap();
         assert_eq!(ordered.numbers().collect::<Vec<_>>(), [1, 4, 2, 0, 3]);
         assert_eq!(ordered.groups().map(<[_]>::len).collect::<Vec<_>>(), [2, 1, 2]);
     }
@@ -131,11 +194,14 @@ mod tests {
     proptest! {
         #[test]
         fn rows_are_ordered_as_their_values(
-            rows in vec((option::of(-3i64..300), option::of("[ab]{0,14}")), 0..40), threads in 1usize..4,
+            rows in vec((option::of(-3i64..300), option::of("[ab]{0,14}")), 0..40),
+            batch in 1usize..50,
+            threads in 1usize..4,
         ) {
             let (numbers, texts): (Vec<_>, Vec<_>) = rows.iter().cloned().unzip();
             let columns: [ArrayRef; 2] = [Arc::new(Int64Array::from(numbers)), Arc::new(StringArray::from(texts))];
-            let ordered = ordered(&columns, threads).unwrap();
+            let batches: Vec<_> = (0..rows.len()).step_by(batch).map(|start| slices(&columns, start, batch)).collect();
+            let ordered = ordered(&batches, threads).unwrap();
             let mut expected: Vec<_> = (0..rows.len()).collect();
             expected.sort_by_key(|number| &rows[*number]);
             prop_assert_eq!(ordered.numbers().collect::<Vec<_>>(), &*expected);
@@ -152,8 +218,10 @@ mod tests {
             numbers.iter().map(|n| format!("a text of more than sixteen bytes {n:08}")),
         ));
         let numbers: ArrayRef = Arc::new(Int64Array::from(numbers));
-        let by_text = ordered(&[texts], 3).unwrap();
-        assert!(by_text.numbers().eq(ordered(&[numbers], 1).unwrap().numbers()));
+        let batches: Vec<_> =
+            (0..count as usize).step_by(1000).map(|start| slices(std::slice::from_ref(&texts), start, 1000)).collect();
+        let by_text = ordered(&batches, 3).unwrap();
+        assert!(by_text.numbers().eq(ordered(&[vec![numbers]], 1).unwrap().numbers()));
         assert_eq!(by_text.groups().count(), count as usize);
     }
 }

@@ -132,7 +132,7 @@ impl Run {
             }
             let of_batch = |(batch, rows): (usize, &RecordBatch)| (0..rows.num_rows()).map(move |row| (batch, row));
             let places: Vec<_> = batches.iter().enumerate().flat_map(of_batch).map(Packed::new).collect();
-            let order = order(keys, threads)?;
+            let order = order(vec![keys], threads)?;
             Ok(InOrder { places: Some(order.numbers().map(|number| places[number]).collect()), batches, row })
         };
         spawn_blocking(ordered).await?
