@@ -1,5 +1,6 @@
 //! The rows that a batch leaves behind, in the order in which they are written.
 
+use std::iter::zip;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ use crate::error::{Error, Result};
 const ROWS: usize = 16 * 1024;
 /// The same for their bytes: a few batches are held on their way into a file.
 const BYTES: usize = 8 << 20;
+
+/// As many rows that lie one behind the other, in their order, are taken as they lie.
+const MANY_TOGETHER: usize = 1024;
 
 /// Rows by partition and key, which stay where they were read until they are written.
 #[derive(Default, Clone)]
@@ -102,9 +106,14 @@ impl Upserts {
 
     /// Some of the rows, in batches of bounded size.
     pub fn chunks_of(&self, layout: &Layout, rows: Range<usize>) -> impl Iterator<Item = Result<RecordBatch>> {
-        let at_once = self.at_once();
-        let starts = rows.clone().step_by(at_once);
-        starts.map(move |start| self.chunk(layout, start..rows.end.min(start + at_once)))
+        let (at_once, mut start) = (self.at_once(), rows.start);
+        std::iter::from_fn(move || {
+            let most = &self.places[start..rows.end.min(start + at_once)];
+            let together = Some(together(most)).filter(|together| *together >= MANY_TOGETHER);
+            let chunk = start..start + together.unwrap_or(most.len());
+            start = chunk.end;
+            (!chunk.is_empty()).then(|| self.chunk(layout, chunk))
+        })
     }
 
     fn chunk(&self, layout: &Layout, rows: Range<usize>) -> Result<RecordBatch> {
@@ -116,8 +125,19 @@ impl Upserts {
     }
 }
 
+/// How many of the first `places` follow one another in one batch.
+fn together(places: &[Packed]) -> usize {
+    let Some((batch, row)) = places.first().map(|place| place.place()) else { return 0 };
+    zip(places, row..).take_while(|(place, row)| place.place() == (batch, *row)).count()
+}
+
 /// The rows at `places`. Interleaving looks at every batch it is given, so it gets only those that these rows lie in.
 pub fn take(batches: &[RecordBatch], places: &[Packed]) -> Result<RecordBatch> {
+    if let Some((batch, row)) = places.first().map(|place| place.place())
+        && together(places) == places.len()
+    {
+        return Ok(batches[batch].slice(row, places.len()));
+    }
     let mut numbers = vec![None; batches.len()];
     let mut inputs = vec![];
     let places: Vec<_> = places
