@@ -8,6 +8,8 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, make_compa
 use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::{Int32Type, Int64Type, UInt64Type};
 use datafusion::datasource::MemTable;
+use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
+use datafusion::logical_expr::Accumulator;
 use datafusion::scalar::ScalarValue;
 use deltalake::kernel::LogicalFileView;
 use futures::TryStreamExt;
@@ -147,9 +149,12 @@ struct Candidates {
 /// columns and in the one behind these, by their range in the others.
 fn candidates(table: &Table, key: &[String], keys: &RecordBatch) -> Result<Candidates> {
     let mut ranges = HashMap::new();
-    for column in key {
-        if let Some(range) = range(key_column(keys, column)?)? {
-            ranges.insert(column.as_str(), range);
+    for (place, column) in key.iter().enumerate() {
+        let values = key_column(keys, column)?;
+        // bounds say nothing of NULLs
+        if values.null_count() == 0 && !values.is_empty() {
+            let ends = if place == 0 { ends(values)? } else { range(values)? };
+            ranges.insert(column.as_str(), ends);
         }
     }
     let (leading, rest) = key.split_at(leading(table, key, keys));
@@ -213,15 +218,19 @@ impl FileBounds<'_> {
     }
 }
 
-/// The smallest and largest of the values of a key column, or `None` where a NULL is among them: bounds say nothing of NULLs.
-fn range(values: &ArrayRef) -> Result<Option<(ScalarValue, ScalarValue)>> {
-    if values.null_count() > 0 || values.is_empty() {
-        return Ok(None);
-    }
-    let compare = make_comparator(values, values, SortOptions::default())?;
-    let least = (0..values.len()).min_by(|&a, &b| compare(a, b)).unwrap_or_default();
-    let most = (0..values.len()).max_by(|&a, &b| compare(a, b)).unwrap_or_default();
-    Ok(Some((ScalarValue::try_from_array(values, least)?, ScalarValue::try_from_array(values, most)?)))
+/// The smallest and the largest of sorted values.
+fn ends(values: &ArrayRef) -> Result<(ScalarValue, ScalarValue)> {
+    let last = values.len().saturating_sub(1);
+    Ok((ScalarValue::try_from_array(values, 0)?, ScalarValue::try_from_array(values, last)?))
+}
+
+/// The smallest and the largest of values in any order.
+fn range(values: &ArrayRef) -> Result<(ScalarValue, ScalarValue)> {
+    let (mut least, mut most) =
+        (MinAccumulator::try_new(values.data_type())?, MaxAccumulator::try_new(values.data_type())?);
+    least.update_batch(std::slice::from_ref(values))?;
+    most.update_batch(std::slice::from_ref(values))?;
+    Ok((least.evaluate()?, most.evaluate()?))
 }
 
 fn key_column<'a>(keys: &'a RecordBatch, column: &str) -> Result<&'a ArrayRef> {

@@ -233,7 +233,8 @@ impl Step<'_> {
             let located = self.located(net).await?;
             Ok((count(net, &located.changes), vectors::mark(self.table, &located.rows).await?))
         };
-        let ((counts, marked), added) = tokio::try_join!(mark, write::append(self.layout, upserts))?;
+        // what is written first goes to other threads
+        let (added, (counts, marked)) = tokio::try_join!(write::append(self.layout, upserts), mark)?;
         Ok(Merged::of(marked, added, counts))
     }
 
