@@ -180,7 +180,11 @@ pub fn net(layout: &Layout, changes: Vec<ChangeRows>, threads: usize) -> Result<
 /// The set of `numbers`, which takes them in several times faster when they ascend.
 pub fn set(mut numbers: Vec<u64>) -> RoaringTreemap {
     numbers.sort_unstable();
-    numbers.into_iter().collect()
+    numbers.dedup();
+    let mut set = RoaringTreemap::new();
+    let appended = set.append(numbers);
+    debug_assert!(appended.is_ok());
+    set
 }
 
 /// What came before each change, for rows that not one change holds whole.
