@@ -177,7 +177,15 @@ impl From<Selection> for run::Options {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    ExitCode::from(run_command(std::env::args_os()))
+    ExitCode::from(run_command(std::env::args_os().map(no_option)))
+}
+
+/// The same argument, or, if it is an SQL comment, which a statement may begin with, one that is not taken for an option.
+fn no_option(argument: OsString) -> OsString {
+    match argument.to_str().and_then(|text| text.strip_prefix("--")) {
+        Some(text) if text.starts_with(char::is_whitespace) => format!(" --{text}").into(),
+        _ => argument,
+    }
 }
 
 /// What tasks may take to end when the work is done or stopped.

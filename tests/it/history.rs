@@ -54,6 +54,17 @@ fn a_table_is_asked_as_it_was() {
 }
 
 #[test]
+fn a_statement_may_begin_with_a_comment() {
+    let (site, _) = changed_twice();
+    let query = |arguments: &[&str]| site.command(&[&["query"][..], arguments].concat());
+    let statement = "-- how many there are\nSELECT count(*) AS n FROM shop.rows";
+    for arguments in [[statement, "--format", "csv"], ["--format", "csv", statement]] {
+        assert_eq!(query(&arguments).exits(0).stdout, "n\n1\n");
+    }
+    query(&["--fromat", "csv", statement]).exits(2).says(&["'--fromat'", "'--format'"]);
+}
+
+#[test]
 fn what_is_no_version_is_said_to_be_none() {
     let (site, _) = changed_twice();
     let cases = [
