@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayBuilder, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
+    Array, ArrayBuilder, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
     Float32Builder, Float64Builder, GenericByteBuilder, Int8Builder, Int16Builder, Int32Builder, Int64Builder,
     PrimitiveBuilder, StringBuilder, TimestampMicrosecondBuilder,
 };
@@ -194,7 +194,7 @@ impl ColumnValues {
     /// The values so far, and the zero dates among them; the column is empty afterwards, with room for as many again.
     pub fn finish(&mut self) -> Result<(ArrayRef, u64), ArrowError> {
         let zero_dates = std::mem::take(&mut self.zero_dates);
-        let array: ArrayRef = match &mut self.store {
+        let mut array: ArrayRef = match &mut self.store {
             Store::Unsigned(builder) => Arc::new(builder.renew().finish().with_precision_and_scale(20, 0)?),
             Store::Decimal(builder, precision, scale) => {
                 let scale =
@@ -204,6 +204,8 @@ impl ColumnValues {
             Store::Datetime(builder, zone) => Arc::new(builder.renew().finish().with_timezone_opt(zone.clone())),
             store => with_builder!(store, builder => Arc::new(builder.renew().finish())),
         };
+        // it is held until all changes of a batch are there, and grew by twice what it was
+        Array::shrink_to_fit(&mut array);
         Ok((array, zero_dates))
     }
 }
