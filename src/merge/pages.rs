@@ -85,10 +85,11 @@ impl Column<'_> {
             return Ok(None);
         }
         let Some(Pages { dictionary, data }) = self.pages(bytes, living)? else { return Ok(None) };
-        let size = data.iter().map(|page| page.bytes.len()).sum();
-        let mut chunk = ChunkWriter::new(form, self.metadata.clone(), size);
+        let dictionary = dictionary.filter(|_| data.iter().any(|page| page.encoding != Encoding::PLAIN));
+        let pages = data.iter().map(|page| &page.bytes).chain(dictionary.as_ref().map(Page::buffer));
+        let mut chunk = ChunkWriter::new(form, self.metadata.clone(), pages.map(Bytes::len).sum());
         let (mut dictionary_values, mut entries) = (vec![], vec![]);
-        if let Some(page) = dictionary.filter(|_| data.iter().any(|page| page.encoding != Encoding::PLAIN)) {
+        if let Some(page) = dictionary {
             dictionary_values.extend_from_slice(codec.unpack(page.buffer())?);
             entries = form.split(&dictionary_values).ok_or_else(damaged)?;
             chunk.dictionary(CompressedPage::new(page, dictionary_values.len()))?;

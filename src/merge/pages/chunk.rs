@@ -178,7 +178,9 @@ impl ChunkWriter {
         let rows: usize = self.pages.iter().map(|page| page.rows).sum();
         let statistics = self.statistics();
         let column_index = self.index()?;
-        let bytes = self.sink.into_inner()?;
+        let mut bytes = self.sink.into_inner()?;
+        // it waits for its turn to be written
+        bytes.shrink_to_fit();
         let mut encodings: Vec<_> = self.encodings.iter().map(|stats| stats.encoding).chain([Encoding::RLE]).collect();
         encodings.sort_unstable();
         encodings.dedup();
