@@ -7,6 +7,7 @@
 mod among;
 mod bloom;
 pub mod complete;
+mod cutting;
 mod data_file;
 pub mod load;
 pub mod locate;

@@ -1,43 +1,37 @@
-//! Pieces of a data file: a row group as it is encoded, or some rows of one without the dead, page by page or, where that is
-//! not possible, encoded again in the encodings that they had, with Bloom filters if they had any.
+//! Pieces of a data file: a row group as it is encoded, or some rows of one without the dead.
 
 use std::cmp::Reverse;
 use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::common::runtime::SpawnedTask;
-use deltalake::parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
-};
-use deltalake::parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
-use deltalake::parquet::arrow::{ArrowSchemaConverter, ProjectionMask};
+use deltalake::parquet::arrow::ArrowSchemaConverter;
+use deltalake::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
+use deltalake::parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
 use deltalake::parquet::basic::Encoding;
 use deltalake::parquet::bloom_filter::Sbbf;
-use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::file::metadata::{
-    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
 };
 use deltalake::parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use deltalake::parquet::file::properties::WriterProperties;
-use deltalake::parquet::file::writer::SerializedRowGroupWriter;
-use futures::future::try_join_all;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
 use roaring::RoaringTreemap;
 
 use super::bloom;
-use super::pages::{self, Codec, Living};
+use super::cutting::{Chunk, Cutting};
+use super::pages::{Codec, Living};
 use super::write::{self, ROW_GROUP_ROWS};
 use crate::engine::{Engine, Room};
 use crate::error::Result;
 use crate::lake::scan;
 use crate::storage::parquet::{Stretches, footer, span};
 
-/// Rows decoded and encoded at a time.
-const BATCH: usize = 8192;
+/// What pages say of themselves is less than this part of a row group: one of our own, which is as large as it may be, stays
+/// in one.
+const HEADERS: usize = 8;
 
 /// What becomes a row group of the new file.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +45,7 @@ pub enum Piece {
 /// Rows of a row group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
-    group: usize,
+    pub group: usize,
     /// As numbers of the group.
     range: Range<u64>,
     /// Those that are dead, as numbers within the range.
@@ -64,14 +58,14 @@ impl Rows {
     }
 
     /// The living rows, of all those of the group.
-    fn living(&self) -> Living {
+    pub fn living(&self) -> Living {
         let number = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
         let dead = self.dead.iter().map(|row| number(self.range.start + row)).collect();
         Living { range: number(self.range.start)..number(self.range.end), dead }
     }
 
     /// The same as a reader takes it.
-    fn selection(&self) -> RowSelection {
+    pub fn selection(&self) -> RowSelection {
         let before = RowSelector::skip(usize::try_from(self.range.start).unwrap_or(usize::MAX));
         let living: Vec<RowSelector> = scan::all_but(&self.dead, self.count()).into();
         std::iter::once(before).chain(living).collect::<Vec<_>>().into()
@@ -82,29 +76,6 @@ impl Rows {
 pub enum Chunks {
     Copied { group: usize, bytes: Stretches, filters: Vec<Option<Sbbf>> },
     Cut(Vec<Chunk>),
-}
-
-/// A column chunk of a piece.
-pub enum Chunk {
-    OfPages(pages::Chunk),
-    Encoded(ArrowColumnChunk),
-}
-
-impl Chunk {
-    /// How many bytes it has.
-    pub fn size(&self) -> u64 {
-        match self {
-            Chunk::OfPages(chunk) => chunk.size(),
-            Chunk::Encoded(chunk) => chunk.close().bytes_written,
-        }
-    }
-
-    pub fn append_to(self, group: &mut SerializedRowGroupWriter<'_, Vec<u8>>) -> Result<(), ParquetError> {
-        match self {
-            Chunk::OfPages(chunk) => chunk.append_to(group),
-            Chunk::Encoded(chunk) => chunk.append_to_row_group(group),
-        }
-    }
 }
 
 /// The file that pieces are taken of.
@@ -255,11 +226,12 @@ impl Source {
         parts
     }
 
-    /// How many rows of a row group make one of a new file, at most.
+    /// How many rows of a row group make one of a new file, at most. Dictionaries do not count, as each part has all of them.
     fn most(&self, group: usize) -> u64 {
         let group = self.footer.row_group(group);
-        let bytes = u128::try_from(group.total_byte_size()).unwrap_or_default().max(1);
-        let rows = u128::try_from(group.num_rows()).unwrap_or_default() * write::row_group_bytes() as u128 / bytes;
+        let most = (write::row_group_bytes() + write::row_group_bytes() / HEADERS) as u128;
+        let bytes: u128 = group.columns().iter().map(|column| u128::from(bytes_of_rows(column))).sum();
+        let rows = u128::try_from(group.num_rows()).unwrap_or_default() * most / bytes.max(1);
         u64::try_from(rows).unwrap_or(u64::MAX).clamp(1, ROW_GROUP_ROWS as u64)
     }
 
@@ -315,6 +287,13 @@ fn same_columns(footer: &ParquetMetaData, schema: &SchemaRef) -> Result<bool> {
     Ok(old.num_columns() == new.num_columns() && old.columns().iter().zip(new.columns()).all(|(old, new)| old == new))
 }
 
+/// How many bytes a column's data pages have when they are unpacked, about.
+fn bytes_of_rows(column: &ColumnChunkMetaData) -> u64 {
+    let [packed, unpacked] = [column.compressed_size(), column.uncompressed_size()].map(|size| size.max(0) as u128);
+    let dictionary = column.dictionary_page_offset().map_or(0, |at| (column.data_page_offset() - at).max(0) as u128);
+    (unpacked * packed.saturating_sub(dictionary) / packed.max(1)) as u64
+}
+
 /// True for a column whose values repeat: all its pages use the dictionary, and the dictionary is small.
 fn has_good_dictionary(column: &ColumnChunkMetaData) -> bool {
     let Some(at) = column.dictionary_page_offset() else { return false };
@@ -323,109 +302,12 @@ fn has_good_dictionary(column: &ColumnChunkMetaData) -> bool {
     everywhere && usize::try_from(bytes).is_ok_and(|bytes| bytes < write::DICTIONARY_BYTES)
 }
 
-/// Some rows of a row group, and what of it was fetched.
-struct Cutting {
-    reading: ArrowReaderMetadata,
-    schema: SchemaRef,
-    encoders: Arc<ArrowRowGroupWriterFactory>,
-    rows: Rows,
-    bytes: Stretches,
-    /// Bloom filters by column, where they may be taken as they are.
-    filters: Vec<Option<Sbbf>>,
-    codecs: Arc<Mutex<Vec<Codec>>>,
-}
-
-impl Cutting {
-    /// The living rows as the column chunks of a row group, several of them at once.
-    async fn chunks(self: Arc<Self>, engine: &Engine) -> Result<Vec<Chunk>> {
-        let living = Arc::new(self.rows.living());
-        let cuts = (0..self.group().num_columns()).map(|number| {
-            let (cutting, living) = (Arc::clone(&self), Arc::clone(&living));
-            on_a_core(engine, async move { cutting.cut(number, &living) })
-        });
-        let chunks = try_join_all(cuts).await?;
-        if chunks.iter().all(Option::is_some) {
-            return Ok(chunks.into_iter().flatten().collect());
-        }
-        on_a_core(engine, async move { self.encode_the_rest(chunks).await }).await
-    }
-
-    fn group(&self) -> &RowGroupMetaData {
-        self.reading.metadata().row_group(self.rows.group)
-    }
-
-    /// A column chunk page by page, if that is possible.
-    fn cut(&self, number: usize, living: &Living) -> Result<Option<Chunk>> {
-        let (footer, group) = (self.reading.metadata(), self.group());
-        let metadata = group.column(number);
-        let filter = self.filters.get(number).cloned().flatten();
-        if filter.is_none() && self.wants_filter(number, metadata) {
-            return Ok(None);
-        }
-        let column = pages::Column {
-            metadata,
-            places: footer.offset_index().and_then(|index| index.get(self.rows.group)?.get(number)),
-            index: footer.column_index().and_then(|index| index.get(self.rows.group)?.get(number)),
-            rows: usize::try_from(group.num_rows()).unwrap_or_default(),
-        };
-        let mut codec = self.codecs.lock().pop().unwrap_or_else(Codec::new);
-        let chunk = column.cut(&self.bytes, living, filter, &mut codec)?;
-        self.codecs.lock().push(codec);
-        Ok(chunk.map(Chunk::OfPages))
-    }
-
-    /// True for a column that had a Bloom filter, and is to have one again.
-    fn wants_filter(&self, number: usize, column: &ColumnChunkMetaData) -> bool {
-        column.bloom_filter_offset().is_some() && bloom::is_understood(self.schema.field(number).data_type())
-    }
-
-    /// Fills in the chunks that are missing: their values are decoded and encoded again.
-    async fn encode_the_rest(&self, mut chunks: Vec<Option<Chunk>>) -> Result<Vec<Chunk>> {
-        let missing: Vec<_> = (0..chunks.len()).filter(|&number| chunks[number].is_none()).collect();
-        let columns = ProjectionMask::leaves(self.reading.parquet_schema(), missing.iter().copied());
-        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes.clone(), self.reading.clone())
-            .with_batch_size(BATCH)
-            .with_projection(columns)
-            .with_row_groups(vec![self.rows.group])
-            .with_row_selection(self.rows.selection())
-            .build()?;
-        let schema = Arc::new(self.schema.project(&missing)?);
-        let writers = self.encoders.create_column_writers(0)?.into_iter().enumerate();
-        let mut writers: Vec<_> = writers.filter(|(number, _)| missing.contains(number)).collect();
-        for batch in batches {
-            let batch = RecordBatch::try_new(Arc::clone(&schema), batch?.columns().to_vec())?;
-            for ((field, values), (_, writer)) in schema.fields().iter().zip(batch.columns()).zip(&mut writers) {
-                for leaf in compute_leaves(field, values)? {
-                    writer.write(&leaf)?;
-                }
-            }
-            tokio::task::yield_now().await;
-        }
-        for (number, writer) in writers {
-            chunks[number] = Some(Chunk::Encoded(writer.close()?));
-        }
-        Ok(chunks.into_iter().flatten().collect())
-    }
-}
-
-/// Runs `work` as a task of its own, once a core is free for it.
-async fn on_a_core<T: Send + 'static>(
-    engine: &Engine,
-    work: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
-    let engine = engine.clone();
-    let work = async move {
-        let _core = engine.core().await?;
-        work.await
-    };
-    SpawnedTask::spawn(work).join().await?
-}
-
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
+    use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
     use datafusion::arrow::datatypes::Int64Type;
     use deltalake::parquet::arrow::ArrowWriter;
+    use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use object_store::PutPayload;
     use object_store::memory::InMemory;
 
@@ -440,8 +322,12 @@ mod tests {
         let batch = RecordBatch::try_from_iter_with_nullable([("n", numbers, true), ("t", texts, true)]).unwrap();
         let properties = WriterProperties::builder().set_max_row_group_row_count(Some(300_000));
         let properties = properties.set_data_page_size_limit(100_000).build();
+        written(&batch, properties).await
+    }
+
+    async fn written(batch: &RecordBatch, properties: WriterProperties) -> Source {
         let mut writer = ArrowWriter::try_new(vec![], batch.schema(), Some(properties)).unwrap();
-        writer.write(&batch).unwrap();
+        writer.write(batch).unwrap();
         let bytes = writer.into_inner().unwrap();
         let (store, size): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), bytes.len() as u64);
         let path = Path::from("file.parquet");
@@ -485,6 +371,19 @@ mod tests {
         assert!((4..=6).contains(&pieces.len()), "{} pieces", pieces.len());
         assert_eq!(pieces.last(), Some(&Piece::Copy { group: 1 }));
         assert!(living.into_iter().eq((0..300_000).filter(|row| !dead.contains(*row as u64))));
+    }
+
+    #[tokio::test]
+    async fn a_row_group_as_large_as_ours_are_stays_in_one_however_large_its_dictionaries_are() {
+        let numbers: ArrayRef = Arc::new(Int32Array::from_iter_values((0..60_000).map(|row| row * 7919 % 60_000)));
+        let columns = (0..120).map(|column| (format!("c{column}"), Arc::clone(&numbers), true));
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        assert!(batch.get_array_memory_size() < write::row_group_bytes());
+        let source = written(&batch, write::properties(&[]).build()).await;
+        let encoded = source.footer.row_group(0).total_byte_size();
+        assert!(encoded as usize > write::row_group_bytes() / 4 * 5, "{encoded} bytes");
+        let [Piece::Cut(rows)] = &source.pieces(&[7].into())[..] else { panic!("more than one piece") };
+        assert_eq!(rows.count(), 60_000);
     }
 
     #[tokio::test]

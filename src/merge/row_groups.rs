@@ -13,8 +13,9 @@ use deltalake::parquet::file::writer::SerializedRowGroupWriter;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 
+use super::cutting::Chunk;
 use super::data_file::DataFile;
-use super::pieces::{Chunk, Chunks, Piece, Source};
+use super::pieces::{Chunks, Piece, Source};
 use super::write::Layout;
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
