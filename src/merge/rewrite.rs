@@ -11,6 +11,7 @@ use roaring::RoaringTreemap;
 use super::row_groups;
 use super::upserts::Upserts;
 use super::write::{self, Layout, Writer};
+use crate::allocator;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::lake::layers;
@@ -45,8 +46,15 @@ pub async fn rewrite(
                 SpawnedTask::spawn(async move { without(&engine, &table, &layout, file, &dead).await }).join().await?
             }
         });
-    let rewritten = futures::stream::iter(files).buffered(engine.threads()).try_collect::<Vec<_>>();
-    let (rewritten, added) = tokio::try_join!(rewritten, write::append(layout, upserts))?;
+    let at_once = allocator::fewer(engine.threads()).max(1);
+    let rewritten = futures::stream::iter(files).buffered(at_once).try_collect::<Vec<_>>();
+    let append = write::append(layout, upserts);
+    let (added, rewritten) = if allocator::memory_is_scarce() {
+        // what the new rows take is gone before
+        (append.await?, rewritten.await?)
+    } else {
+        tokio::try_join!(append, rewritten)?
+    };
     Ok(rewritten.into_iter().flatten().chain(added).collect())
 }
 

@@ -9,7 +9,7 @@ use datafusion::arrow::compute::partition;
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 use datafusion::scalar::ScalarValue;
 use deltalake::kernel::Add;
 use deltalake::logstore::LogStoreRef;
@@ -60,6 +60,8 @@ pub fn row_group_bytes() -> usize {
 
 /// A dictionary of more bytes is given up for the rest of its row group: a column of so many values gains nothing by it.
 pub const DICTIONARY_BYTES: usize = 256 << 10;
+/// What a dictionary takes from the beginning on, before it has a value.
+const DICTIONARY_MEMORY: usize = 74 << 10;
 /// Bytes of a page of a key's column, a few thousand keys: who looks for one key unpacks a whole page of them. Pages of all
 /// columns as small would make the index of pages several times as large, which every run reads.
 const KEY_PAGE_BYTES: usize = 32 << 10;
@@ -86,9 +88,9 @@ pub struct Layout {
 /// Rows in memory of at least this many bytes are worth a file of their own.
 const SHARE_BYTES: usize = 32 << 20;
 
-/// Writes `rows` into files of their own, at most as many at once as there are threads.
+/// Writes `rows` into files of their own, at most as many at once as there are threads; half as many where memory is scarce.
 pub async fn append(layout: &Layout, rows: Upserts) -> Result<Vec<Add>> {
-    let shares = (rows.bytes() / SHARE_BYTES).clamp(1, layout.threads.max(1));
+    let shares = (rows.bytes() / SHARE_BYTES).clamp(1, allocator::fewer(layout.threads).max(1));
     let share = rows.count().div_ceil(shares).max(1);
     let writes = (0..rows.count()).step_by(share).map(|start| {
         let (layout, rows) = (layout.clone(), rows.clone());
@@ -321,10 +323,23 @@ impl<'a> Writer<'a> {
     fn start(&self, partition: Vec<ScalarValue>) -> Result<OpenFile> {
         let names = self.layout.partition_by.iter().zip(&partition);
         let folders = names.map(|(name, value)| folder(name, value)).collect::<Result<String>>()?;
-        let properties = self.filters.iter().cloned().fold(properties(&self.layout.key), bloom::with_filters).build();
+        let properties = self.filters.iter().cloned().fold(properties(&self.layout.key), bloom::with_filters);
+        let properties = match self.has_room_for_dictionaries() {
+            true => properties,
+            false => properties.set_dictionary_enabled(false),
+        };
+        let properties = properties.build();
         let file = DataFile::create(self.layout, &folders, properties)?;
         let reserved = MemoryConsumer::new("row group").register(&self.layout.memory);
         Ok(OpenFile { partition, file, group: None, reserved })
+    }
+
+    /// Whether the dictionaries of all columns have room beside what is encoded.
+    fn has_room_for_dictionaries(&self) -> bool {
+        match self.layout.memory.memory_limit() {
+            MemoryLimit::Finite(bytes) => self.columns.len() * DICTIONARY_MEMORY <= bytes / 3,
+            _ => true,
+        }
     }
 
     fn partitions(&self, batch: &RecordBatch) -> Result<Vec<Range<usize>>> {

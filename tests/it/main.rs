@@ -46,3 +46,4 @@ mod transformations;
 mod transactions;
 mod upkeep;
 mod vanished;
+mod wide;
