@@ -28,8 +28,8 @@ const MOVED: &str = "moved ";
 /// A part may take this share of the memory for changes: tables share it, and a part's keys and new rows stand beside it.
 const PARTS: usize = 2;
 
-/// What a change takes beside its values until it is merged: its place and its key's, an entry of the order, an outcome.
-const OVERHEAD: usize = 64;
+/// What a change takes beside its values until it is merged: its place and its number, an entry of the order, an outcome.
+const OVERHEAD: usize = 48;
 /// The same where a row that is deleted stays, marked: what came before it, and where it lies in the table.
 const OVERHEAD_OF_MARKED: usize = 200;
 
@@ -45,7 +45,9 @@ fn bytes_of_read(layout: &Layout, rows: &ChangeRows) -> usize {
 /// What changes take in all.
 fn bytes_of(layout: &Layout, rows: &RecordBatch) -> usize {
     let overhead = if layout.keeps_deleted() { OVERHEAD_OF_MARKED } else { OVERHEAD };
-    rows.get_array_memory_size() + rows.num_rows() * overhead
+    // keys stand once more in the form they are ordered by, and in their order
+    let keys: usize = layout.key_numbers().map(|column| rows.column(column).get_array_memory_size()).sum();
+    rows.get_array_memory_size() + 2 * keys + rows.num_rows() * overhead
 }
 
 /// The changes of a batch.
