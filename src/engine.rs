@@ -12,7 +12,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::allocator::{self, HugePages};
+use crate::allocator;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::storage::Location;
@@ -126,8 +126,7 @@ impl Engine {
 
     /// Waits until so few tables are being worked on that there is memory for one more.
     pub async fn turn(&self) -> Result<Turn> {
-        let permit = Arc::clone(&self.shared.turns).acquire_owned().await.map_err(Error::definite)?;
-        Ok(Turn { _permit: permit, _huge_pages: HugePages::hold() })
+        Ok(Turn { _permit: Arc::clone(&self.shared.turns).acquire_owned().await.map_err(Error::definite)? })
     }
 
     /// Bytes that one table may take.
@@ -241,7 +240,6 @@ impl Engine {
 /// The right to work on a table, until it is dropped.
 pub struct Turn {
     _permit: OwnedSemaphorePermit,
-    _huge_pages: HugePages,
 }
 
 /// A share of the memory, until it is dropped.

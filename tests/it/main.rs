@@ -22,7 +22,6 @@ mod evolution;
 mod folders;
 mod foreign;
 mod history;
-mod huge_pages;
 mod journey;
 mod kill;
 mod large_files;
