@@ -41,9 +41,10 @@ pub fn return_at_once(bytes: usize) {
     set(Parameter::LeastMapped, bytes);
 }
 
-/// Half of what is held at once where memory is ample, where it is scarce.
+/// Half of what is held at once where memory is ample, where it is scarce; at least one.
 pub fn fewer(ample: usize) -> usize {
-    if memory_is_scarce() { ample / 2 } else { ample }
+    let count = if memory_is_scarce() { ample / 2 } else { ample };
+    count.max(1)
 }
 
 pub fn memory_is_scarce() -> bool {

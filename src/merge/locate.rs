@@ -220,8 +220,7 @@ impl FileBounds<'_> {
 
 /// The smallest and the largest of sorted values.
 fn ends(values: &ArrayRef) -> Result<(ScalarValue, ScalarValue)> {
-    let last = values.len().saturating_sub(1);
-    Ok((ScalarValue::try_from_array(values, 0)?, ScalarValue::try_from_array(values, last)?))
+    Ok((ScalarValue::try_from_array(values, 0)?, ScalarValue::try_from_array(values, values.len() - 1)?))
 }
 
 /// The smallest and the largest of values in any order.

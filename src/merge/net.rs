@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, UInt64Array};
-use datafusion::arrow::compute::{concat_batches, interleave};
+use datafusion::arrow::array::{RecordBatch, UInt64Array};
+use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use lakemerge_source::dms::records::Operation;
 use roaring::RoaringTreemap;
 
 use super::order::{Ordered, SHARE, of_each, ordered};
+use super::upserts::take;
 use super::write::Layout;
 use crate::dms::changes::ChangeRows;
 use crate::error::{Error, Result};
@@ -146,8 +147,9 @@ impl Changes {
 /// An update that says nothing of a column, of a row that the batch has deleted.
 pub fn net(layout: &Layout, changes: Vec<ChangeRows>, threads: usize) -> Result<Net> {
     let changes = Changes::new(changes);
-    let keys: Vec<_> = changes.rows.iter().map(|rows| layout.key_columns(&rows.columns)).collect();
-    let order = ordered(&keys, threads)?;
+    let key: Vec<_> = layout.key_numbers().collect();
+    let keys = changes.rows.iter().map(|rows| rows.columns.project(&key)).collect::<Result<Vec<_>, _>>()?;
+    let order = ordered(&keys.iter().map(RecordBatch::columns).collect::<Vec<_>>(), threads)?;
     let history = History::of(&order, &changes, layout.keeps_deleted());
     let (mut deletes, mut moved) = (vec![], vec![]);
     let (mut last, mut outcomes, mut partial) = (vec![], vec![], vec![]);
@@ -256,11 +258,11 @@ pub fn gone(layout: &Layout, changes: &Changes, row: &Partial) -> Error {
     ))
 }
 
-/// The keys of the changes `last` with their numbers. `keys` are the key's columns of each batch.
+/// The keys of the changes `last` with their numbers, of the `keys` of all changes.
 fn keys_of(
     layout: &Layout,
     changes: &Changes,
-    keys: &[Vec<ArrayRef>],
+    keys: &[RecordBatch],
     last: &[u64],
     threads: usize,
 ) -> Result<RecordBatch> {
@@ -268,12 +270,8 @@ fn keys_of(
     fields.push(Arc::new(Field::new(CHANGE, DataType::UInt64, false)));
     let schema = Arc::new(Schema::new(fields));
     let batch = |last: &&[u64]| {
-        let places: Vec<_> = last.iter().map(|change| changes.place(*change as usize)).collect();
-        let column = |column: usize| -> Result<ArrayRef> {
-            let batches: Vec<_> = keys.iter().map(|batch| batch[column].as_ref()).collect();
-            Ok(interleave(&batches, &places)?)
-        };
-        let mut columns = (0..layout.key.len()).map(column).collect::<Result<Vec<_>>>()?;
+        let places: Vec<_> = last.iter().map(|change| changes.places[*change as usize]).collect();
+        let mut columns = take(keys, &places)?.columns().to_vec();
         columns.push(Arc::new(UInt64Array::from(last.to_vec())));
         Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
     };

@@ -101,7 +101,7 @@ impl Forms {
 }
 
 /// Orders the rows of `batches`, whose columns are compared one after the other; rows are numbered through all of them.
-pub fn ordered(batches: &[Vec<ArrayRef>], threads: usize) -> Result<Ordered> {
+pub fn ordered(batches: &[&[ArrayRef]], threads: usize) -> Result<Ordered> {
     let Some(columns) = batches.first() else { return order(vec![], threads) };
     let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     let (converter, rows) = (RowConverter::new(fields)?, batches.iter().flat_map(|columns| columns.first()));
@@ -143,11 +143,11 @@ pub fn order(parts: Vec<Rows>, threads: usize) -> Result<Ordered> {
 /// What `of` makes of each item, in their order, on so many threads.
 pub fn of_each<T: Sync, R: Send>(items: &[T], threads: usize, of: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let share = items.len().div_ceil(threads.max(1)).max(1);
-    let shares = |items: &[T]| items.iter().map(&of).collect::<Vec<_>>();
+    let of_share = |items: &[T]| items.iter().map(&of).collect::<Vec<_>>();
     let (own, others) = items.split_at(share.min(items.len()));
     std::thread::scope(|scope| {
-        let others: Vec<_> = others.chunks(share).map(|items| scope.spawn(move || shares(items))).collect();
-        let mut all = shares(own);
+        let others: Vec<_> = others.chunks(share).map(|items| scope.spawn(move || of_share(items))).collect();
+        let mut all = of_share(own);
         for other in others {
             all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
@@ -178,15 +178,18 @@ mod tests {
 
     use super::*;
 
-    /// A batch of so many rows, or as many as are left.
-    fn slices(columns: &[ArrayRef], start: usize, count: usize) -> Vec<ArrayRef> {
-        columns.iter().map(|column| column.slice(start, count.min(column.len() - start))).collect()
+    /// The order of the rows of `columns`, which come in batches of so many.
+    fn of_batches(columns: &[ArrayRef], rows: usize, threads: usize) -> Ordered {
+        let count = columns[0].len();
+        let slice = |start: usize| columns.iter().map(move |column| column.slice(start, rows.min(count - start)));
+        let batches: Vec<Vec<_>> = (0..count).step_by(rows).map(|start| slice(start).collect()).collect();
+        ordered(&batches.iter().map(Vec::as_slice).collect::<Vec<_>>(), threads).unwrap()
     }
 
     #[test]
     fn equal_rows_stay_in_their_order_and_null_comes_first() {
         let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("b"), None, Some("a"), Some("b"), None]));
-        let ordered = ordered(&[vec![texts]], 2).unwrap();
+        let ordered = ordered(&[&[texts]], 2).unwrap();
         assert_eq!(ordered.numbers().collect::<Vec<_>>(), [1, 4, 2, 0, 3]);
         assert_eq!(ordered.groups().map(<[_]>::len).collect::<Vec<_>>(), [2, 1, 2]);
     }
@@ -200,8 +203,7 @@ mod tests {
         ) {
             let (numbers, texts): (Vec<_>, Vec<_>) = rows.iter().cloned().unzip();
             let columns: [ArrayRef; 2] = [Arc::new(Int64Array::from(numbers)), Arc::new(StringArray::from(texts))];
-            let batches: Vec<_> = (0..rows.len()).step_by(batch).map(|start| slices(&columns, start, batch)).collect();
-            let ordered = ordered(&batches, threads).unwrap();
+            let ordered = of_batches(&columns, batch, threads);
             let mut expected: Vec<_> = (0..rows.len()).collect();
             expected.sort_by_key(|number| &rows[*number]);
             prop_assert_eq!(ordered.numbers().collect::<Vec<_>>(), &*expected);
@@ -218,10 +220,8 @@ mod tests {
             numbers.iter().map(|n| format!("a text of more than sixteen bytes {n:08}")),
         ));
         let numbers: ArrayRef = Arc::new(Int64Array::from(numbers));
-        let batches: Vec<_> =
-            (0..count as usize).step_by(1000).map(|start| slices(std::slice::from_ref(&texts), start, 1000)).collect();
-        let by_text = ordered(&batches, 3).unwrap();
-        assert!(by_text.numbers().eq(ordered(&[vec![numbers]], 1).unwrap().numbers()));
+        let by_text = of_batches(&[texts], 1000, 3);
+        assert!(by_text.numbers().eq(ordered(&[&[numbers]], 1).unwrap().numbers()));
         assert_eq!(by_text.groups().count(), count as usize);
     }
 }

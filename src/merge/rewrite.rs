@@ -46,7 +46,7 @@ pub async fn rewrite(
                 SpawnedTask::spawn(async move { without(&engine, &table, &layout, file, &dead).await }).join().await?
             }
         });
-    let at_once = allocator::fewer(engine.threads()).max(1);
+    let at_once = allocator::fewer(engine.threads());
     let rewritten = futures::stream::iter(files).buffered(at_once).try_collect::<Vec<_>>();
     let append = write::append(layout, upserts);
     let (added, rewritten) = if allocator::memory_is_scarce() {

@@ -68,7 +68,7 @@ impl Upserts {
         if !layout.partition_by.is_empty() && !places.is_empty() {
             let values: Vec<_> = places.iter().map(|place| place.place()).collect();
             let columns = layout.partition_numbers().map(|column| taken(&batches, column, &values));
-            let order = ordered(&[columns.collect::<Result<_>>()?], threads)?;
+            let order = ordered(&[&columns.collect::<Result<Vec<_>>>()?], threads)?;
             let in_order = |places: Vec<Packed>| order.numbers().map(|number| places[number]).collect::<Vec<_>>();
             (places, origins) = (in_order(places), origins.map(in_order));
         }

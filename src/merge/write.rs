@@ -90,7 +90,7 @@ const SHARE_BYTES: usize = 32 << 20;
 
 /// Writes `rows` into files of their own, at most as many at once as there are threads; half as many where memory is scarce.
 pub async fn append(layout: &Layout, rows: Upserts) -> Result<Vec<Add>> {
-    let shares = (rows.bytes() / SHARE_BYTES).clamp(1, allocator::fewer(layout.threads).max(1));
+    let shares = (rows.bytes() / SHARE_BYTES).clamp(1, allocator::fewer(layout.threads));
     let share = rows.count().div_ceil(shares).max(1);
     let writes = (0..rows.count()).step_by(share).map(|start| {
         let (layout, rows) = (layout.clone(), rows.clone());
@@ -323,12 +323,8 @@ impl<'a> Writer<'a> {
     fn start(&self, partition: Vec<ScalarValue>) -> Result<OpenFile> {
         let names = self.layout.partition_by.iter().zip(&partition);
         let folders = names.map(|(name, value)| folder(name, value)).collect::<Result<String>>()?;
-        let properties = self.filters.iter().cloned().fold(properties(&self.layout.key), bloom::with_filters);
-        let properties = match self.has_room_for_dictionaries() {
-            true => properties,
-            false => properties.set_dictionary_enabled(false),
-        };
-        let properties = properties.build();
+        let properties = properties(&self.layout.key).set_dictionary_enabled(self.has_room_for_dictionaries());
+        let properties = self.filters.iter().cloned().fold(properties, bloom::with_filters).build();
         let file = DataFile::create(self.layout, &folders, properties)?;
         let reserved = MemoryConsumer::new("row group").register(&self.layout.memory);
         Ok(OpenFile { partition, file, group: None, reserved })
