@@ -6,13 +6,13 @@ use std::sync::Arc;
 use buoyant_kernel::table_features::TableFeature;
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake::kernel::{Action, Metadata, MetadataExt, Protocol, StructField, StructType, new_metadata};
+use deltalake::kernel::{Action, Add, Metadata, MetadataExt, Protocol, StructField, StructType, new_metadata};
 use serde_json::json;
 
 use super::position::Facts;
-use super::stats::has_sound_bounds;
-use super::table::Table;
-use crate::error::{Error, Result};
+use super::stats::{has_misleading_bounds, has_sound_bounds, without_bounds};
+use super::table::{Table, added};
+use crate::error::{At, Error, Result};
 
 /// As many columns as other writers keep statistics of by default.
 const STATISTICS_COLUMNS: usize = 32;
@@ -79,10 +79,8 @@ pub fn protocol(schema: &Schema) -> Result<Protocol> {
 /// A new table's metadata. `facts` become part of its configuration.
 pub fn metadata(schema: &Schema, partition_by: &[String], facts: &Facts) -> Result<Metadata> {
     let mut configuration = HashMap::from([facts.to_configuration()?]);
-    let columns = statistics_columns(schema, partition_by, &facts.key);
-    if columns.len() < schema.fields().len() - partition_by.len() {
-        let names: Vec<_> = columns.iter().map(|name| quoted(name)).collect();
-        configuration.insert(STATISTICS.to_string(), names.join(","));
+    if statistics_columns(schema, partition_by, &facts.key).len() < schema.fields().len() - partition_by.len() {
+        configuration.extend([statistics(schema, partition_by, &facts.key)]);
     }
     Ok(new_metadata(&delta_schema(schema)?, partition_by, configuration)?)
 }
@@ -91,6 +89,33 @@ pub fn metadata(schema: &Schema, partition_by: &[String], facts: &Facts) -> Resu
 pub fn with_facts(metadata: &Metadata, facts: &Facts) -> Result<Metadata> {
     let (key, value) = facts.to_configuration()?;
     Ok(metadata.clone().add_config_key(key, value)?)
+}
+
+/// What makes another writer's table one of ours with these `facts`: its metadata, and those of its files once more that
+/// have bounds which would mislead a reader.
+pub fn taken_over(table: &Table, facts: &Facts) -> Result<Vec<Action>> {
+    let mut metadata = with_facts(table.snapshot.metadata(), facts)?;
+    let misleading = table.schema.fields().iter().filter(|field| has_misleading_bounds(field.data_type()));
+    let misleading: Vec<_> = misleading.map(|field| field.name().as_str()).collect();
+    let mut actions = vec![];
+    if !misleading.is_empty() {
+        let (key, value) = statistics(&table.schema, &table.partition_columns, &facts.key);
+        metadata = metadata.add_config_key(key, value)?;
+        for file in table.files.iter().map(added) {
+            let Some(stats) = &file.stats else { continue };
+            if let Some(stats) = without_bounds(stats, &misleading).at(|| &file.path)? {
+                actions.push(Action::Add(Add { data_change: false, stats: Some(stats), ..file }));
+            }
+        }
+    }
+    actions.push(Action::Metadata(metadata));
+    Ok(actions)
+}
+
+/// The property by which other writers keep bounds of the same columns.
+fn statistics(schema: &Schema, partition_by: &[String], key: &[String]) -> (String, String) {
+    let columns = statistics_columns(schema, partition_by, key).into_iter().map(quoted);
+    (STATISTICS.to_string(), columns.collect::<Vec<_>>().join(","))
 }
 
 /// The actions that give `table` a new definition, beside those that replace its rows. What its owner says of it, in its

@@ -2,6 +2,9 @@
 //!
 //! Bounds are exact or wider, never narrower: time stamps are widened to whole milliseconds, as the protocol keeps
 //! them; a text that Parquet cut has none; and one row group without a bound leaves the file without it (E-2).
+//!
+//! What another writer's statistics say is changed member by member, to the letter: a double that went through a JSON
+//! parser may come out as its neighbour, and a bound would be narrower than the data.
 
 use std::sync::Arc;
 
@@ -11,9 +14,11 @@ use datafusion::arrow::datatypes::{DataType, Schema, TimeUnit};
 use datafusion::scalar::ScalarValue;
 use deltalake::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use deltalake::parquet::file::metadata::ParquetMetaData;
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Deserializer, Map, Value, json};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Parquet cuts the bounds of longer texts to this many bytes (the writer's `statistics_truncate_length`).
 pub const TRUNCATED_AT: usize = 64;
@@ -24,10 +29,15 @@ const LONGEST_CHARACTER: usize = 4;
 /// Decimals of more digits go through a double in other writers' and readers' statistics (T-A1).
 const EXACT_DIGITS: u8 = 15;
 
+/// True for the types whose bounds other writers get wrong, and readers with them.
+pub fn has_misleading_bounds(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Decimal128(precision, _) if *precision > EXACT_DIGITS)
+}
+
 /// True for the types whose smallest and largest value every reader takes as they are meant.
 pub fn has_sound_bounds(data_type: &DataType) -> bool {
     match data_type {
-        DataType::Decimal128(precision, _) => *precision <= EXACT_DIGITS,
+        DataType::Decimal128(..) => !has_misleading_bounds(data_type),
         DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => true,
         DataType::Float32 | DataType::Float64 | DataType::Utf8 | DataType::Date32 => true,
         DataType::Timestamp(unit, _) => *unit == TimeUnit::Microsecond,
@@ -123,9 +133,94 @@ fn as_json(bound: &ScalarValue, round: Round) -> Option<Value> {
     }
 }
 
+/// `stats` without the bounds of some `columns`; `None` where it has no such bound.
+pub fn without_bounds(stats: &str, columns: &[&str]) -> Result<Option<String>> {
+    let (mut kept, mut is_less) = (vec![], false);
+    for (name, value) in members(stats)? {
+        if !["minValues", "maxValues"].contains(&name.as_str()) || !value.starts_with('{') {
+            kept.push((name, value.to_string()));
+            continue;
+        }
+        let (lost, bounds): (Vec<_>, Vec<_>) =
+            members(value)?.into_iter().partition(|(column, _)| columns.contains(&column.as_str()));
+        is_less |= !lost.is_empty();
+        kept.push((name, object(&bounds)));
+    }
+    Ok(is_less.then(|| object(&kept)))
+}
+
+/// `stats` of a file of so many `records` whose bounds are wide from now on: the row that held one may be dead.
+pub fn widened(stats: &str, records: u64) -> Result<String> {
+    let (records, wide) = (records.to_string(), "false");
+    let mut all = members(stats)?;
+    all.retain(|(name, _)| name != "tightBounds");
+    if all.iter().all(|(name, _)| name != "numRecords") {
+        all.push(("numRecords".into(), &records));
+    }
+    all.push(("tightBounds".into(), wide));
+    Ok(object(&all))
+}
+
+/// The members of a JSON object, with their values as they are written.
+fn members(object: &str) -> Result<Vec<(String, &str)>> {
+    let no_object = || Error::definite(format!("statistics that are no JSON object: {object}"));
+    let mut rest = object.trim_ascii_start().strip_prefix('{').ok_or_else(no_object)?.trim_ascii_start();
+    let mut members = vec![];
+    while !rest.starts_with('}') {
+        let (name, value) = first::<String>(rest).ok_or_else(no_object)?;
+        let value = value.trim_ascii_start().strip_prefix(':').ok_or_else(no_object)?.trim_ascii_start();
+        let (_, after) = first::<IgnoredAny>(value).ok_or_else(no_object)?;
+        members.push((name, &value[..value.len() - after.len()]));
+        let after = after.trim_ascii_start();
+        rest = after.strip_prefix(',').unwrap_or(after).trim_ascii_start();
+    }
+    Ok(members)
+}
+
+/// The first JSON value of a text, and what follows it.
+fn first<'a, T: Deserialize<'a>>(text: &'a str) -> Option<(T, &'a str)> {
+    let mut values = Deserializer::from_str(text).into_iter();
+    let value = values.next()?.ok()?;
+    Some((value, text.get(values.byte_offset()..)?))
+}
+
+fn object(members: &[(String, impl AsRef<str>)]) -> String {
+    let members = members.iter().map(|(name, value)| format!("{}:{}", json!(name), value.as_ref()));
+    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_are_wide_and_otherwise_as_they_were() {
+        let widened = |stats| widened(stats, 7).unwrap();
+        assert_eq!(
+            widened(r#"{"minValues":{"x":-998360851.0636133},"numRecords":9}"#),
+            r#"{"minValues":{"x":-998360851.0636133},"numRecords":9,"tightBounds":false}"#
+        );
+        assert_eq!(
+            widened(r#" { "tightBounds" : true , "numRecords" : 9 } "#),
+            r#"{"numRecords":9,"tightBounds":false}"#
+        );
+        assert_eq!(widened("{}"), r#"{"numRecords":7,"tightBounds":false}"#);
+    }
+
+    #[test]
+    fn bounds_of_some_columns_go_and_the_others_stay_to_the_letter() {
+        let stats = r#"{"numRecords":9, "minValues":{"u":0,"x":-998360851.0636133,"\u00e9, \"u":"a,b}"},
+            "maxValues":{"x":1e300, "u":9223372036854775807},"nullCount":{"u":0}}"#;
+        assert_eq!(
+            without_bounds(stats, &["u"]).unwrap().unwrap(),
+            r#"{"numRecords":9,"minValues":{"x":-998360851.0636133,"é, \"u":"a,b}"},"maxValues":{"x":1e300},"nullCount":{"u":0}}"#
+        );
+        assert_eq!(without_bounds(stats, &["numRecords", "v"]).unwrap(), None);
+        assert_eq!(without_bounds(r#"{"minValues":null}"#, &["u"]).unwrap(), None);
+        for damaged in ["", "7", "{", r#"{"minValues":{"u":}}"#] {
+            assert!(without_bounds(damaged, &["u"]).is_err(), "{damaged}");
+        }
+    }
 
     #[test]
     fn time_stamps_are_widened_to_whole_milliseconds() {

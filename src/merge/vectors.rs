@@ -6,11 +6,11 @@ use deltalake::kernel::{Action, Add, DeletionVectorDescriptor, LogicalFileView, 
 use object_store::path::Path;
 use object_store::{ObjectStore, PutPayload};
 use roaring::RoaringTreemap;
-use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::lake::scan::Rows;
+use crate::lake::stats::widened;
 use crate::lake::table::{Table, added, physical_rows};
 use crate::lake::vectors;
 
@@ -63,44 +63,6 @@ fn vector(
 /// The file again, with a vector.
 fn with_vector(file: &LogicalFileView, records: u64, vector: DeletionVectorDescriptor) -> Result<Add> {
     let file = added(file);
-    Ok(Add { data_change: true, stats: Some(widened(file.stats, records)?), deletion_vector: Some(vector), ..file })
-}
-
-/// Statistics that say that their bounds are wide from now on: the row that held one may be dead.
-///
-/// The text is edited, not written anew: a double that went through a JSON parser may come out as its neighbour, and a
-/// bound would be narrower than the data.
-fn widened(stats: Option<String>, records: u64) -> Result<String> {
-    let text = stats.unwrap_or_else(|| "{}".to_string());
-    let members: Map<String, Value> = serde_json::from_str(&text)?;
-    let mut added = vec![];
-    if !members.contains_key("numRecords") {
-        added.push(format!("\"numRecords\":{records}"));
-    }
-    if !members.contains_key("tightBounds") {
-        added.push("\"tightBounds\":false".to_string());
-    }
-    let text = text.replace("\"tightBounds\":true", "\"tightBounds\":false");
-    let body = text.trim_end().strip_suffix('}').unwrap_or(&text);
-    let comma = if members.is_empty() || added.is_empty() { "" } else { "," };
-    Ok(format!("{body}{comma}{}}}", added.join(",")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(stats: &str, expected: &str) {
-        assert_eq!(widened(Some(stats.to_string()), 7).unwrap(), expected);
-    }
-
-    #[test]
-    fn bounds_are_wide_and_otherwise_as_they_were() {
-        check(
-            r#"{"minValues":{"x":-998360851.0636133},"numRecords":9}"#,
-            r#"{"minValues":{"x":-998360851.0636133},"numRecords":9,"tightBounds":false}"#,
-        );
-        check(r#"{"numRecords":9,"tightBounds":true}"#, r#"{"numRecords":9,"tightBounds":false}"#);
-        check("{}", r#"{"numRecords":7,"tightBounds":false}"#);
-    }
+    let stats = widened(file.stats.as_deref().unwrap_or("{}"), records)?;
+    Ok(Add { data_change: true, stats: Some(stats), deletion_vector: Some(vector), ..file })
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use deltalake::kernel::Action;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 
@@ -102,9 +101,9 @@ impl TableRun<'_> {
         // in the same commit: a run that finds the table without them would merge the load over it
         let listing = self.list(None, None).await?;
         facts.load = self.taken_as_merged(&listing).await?;
-        let metadata = create::with_facts(table.snapshot.metadata(), &facts)?;
+        let actions = create::taken_over(&table, &facts)?;
         let position = Position { load_complete: true, ..Position::default() };
-        let commit = Commit { actions: vec![Action::Metadata(metadata)], position, facts: json!({ "step": "adopt" }) };
+        let commit = Commit { actions, position, facts: json!({ "step": "adopt" }) };
         if let Outcome::Committed(_) = commit.onto(&table).await? {
             (self.wishes.accept_load, self.wishes.adopt) = (false, false);
             self.report.commits += 1;

@@ -44,6 +44,18 @@ fn edit_first_version(folder: &Path, edit: impl Fn(&mut Value)) {
     fs::write(&entry, edited.collect::<Vec<_>>().join("\n")).unwrap();
 }
 
+/// Takes away what tells that an action is ours.
+fn of_another_writer(action: &mut Value) {
+    for of_ours in ["txn", "commitInfo"] {
+        if action.get(of_ours).is_some() {
+            *action = json!({"commitInfo": {"operation": "WRITE"}});
+        }
+    }
+    if let Some(configuration) = action.pointer_mut("/metaData/configuration") {
+        *configuration = json!({});
+    }
+}
+
 /// Puts `content` in the place of the table's only data file.
 fn put_file(folder: &Path, content: &[u8]) {
     edit_first_version(folder, |action| {
@@ -123,18 +135,44 @@ fn files_of_unknown_length_are_no_table_to_go_on_with() {
         if let Some(add) = action.get_mut("add").and_then(Value::as_object_mut) {
             add.remove("stats");
         }
-        for of_ours in ["txn", "commitInfo"] {
-            if action.get(of_ours).is_some() {
-                *action = json!({"commitInfo": {"operation": "WRITE"}});
-            }
-        }
-        if let Some(configuration) = action.pointer_mut("/metaData/configuration") {
-            *configuration = json!({});
-        }
+        of_another_writer(action);
     });
     let says = "does not say how many rows the file has; have its writer rewrite the files";
     site.command(&["run", "--adopt", "shop.rows"]).exits(1).says(&[says]);
     assert_eq!(site.version(&table), Some(0), "it is as it was");
+}
+
+#[test]
+fn bounds_that_another_writer_got_wrong_mislead_no_reader_of_a_table_that_was_taken_over() {
+    let columns = [("id", "int(11) NOT NULL"), ("n", "bigint(20) unsigned DEFAULT NULL"), ("t", "varchar(9)")];
+    let table = Table::new("shop.rows", &columns);
+    let site = site(&table, "merge-on-read");
+    let rows = [row(["1", "18446744073709551615", "one"]), row(["2", "7", "two"])];
+    site.load(&table, 1, &rows);
+    site.run();
+    edit_first_version(&folder(&site, &table), |action| {
+        if let Some(add) = action.get_mut("add") {
+            // what deltalake 1.6.6 says of such a column
+            let mut stats: Value = serde_json::from_str(add["stats"].as_str().unwrap()).unwrap();
+            stats["minValues"]["n"] = json!(7);
+            stats["maxValues"]["n"] = json!(i64::MAX);
+            add["stats"] = json!(stats.to_string());
+        }
+        of_another_writer(action);
+    });
+    let found = || readers::find(&site, &table, "n", "18446744073709551615");
+    assert!(found().values().any(Vec::is_empty), "no reader is misled, and the test shows nothing");
+    site.command(&["run", "--adopt", "shop.rows"]).exits(0);
+    for what in ["taken over", "changed", "compacted by another writer"] {
+        found().into_iter().for_each(|(engine, found)| assert_same(&found, &rows[..1], &format!("{engine}: {what}")));
+        match what {
+            "taken over" => {
+                site.changes(&table, &stamp(0), &[delete(["2", "", ""]), insert(["3", "9", "three"])]);
+                site.run();
+            }
+            _ => readers::compact(&site, &table),
+        }
+    }
 }
 
 #[test]
