@@ -453,16 +453,17 @@ fn merged_again(listing: &Listing, from: Option<Stamp>, position: &Position, wis
     Ok(files)
 }
 
-/// The change files that may have come late or may be copies of merged ones: on a local path nothing tells which.
-pub fn late_or_copied<'a>(listing: &'a Listing, position: &'a Position) -> impl Iterator<Item = &'a RawFile> {
-    let is_doubtful = |file: &&RawFile| {
-        listing.times_mean_nothing
-            && position.listed > 0
+/// The change files that came late and are left: those older than the window, and on a local path all, where nothing tells
+/// late ones from copies of merged ones.
+pub fn left<'a>(listing: &'a Listing, position: &'a Position, wishes: &'a Wishes) -> impl Iterator<Item = &'a RawFile> {
+    let is_left = |file: &&RawFile| {
+        position.listed > 0
             && file.modified > position.listed
             && stamp(file) > position.older
             && stamp(file) <= position.changes
+            && (listing.times_mean_nothing || !wishes.looks_for(file, position))
     };
-    listing.changes.iter().filter(is_doubtful)
+    listing.changes.iter().filter(is_left)
 }
 
 /// As many files as fit in a batch, and at least one.

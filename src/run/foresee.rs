@@ -75,7 +75,7 @@ impl TableRun<'_> {
         let opened = ahead.as_ref().and_then(|ahead| ahead.opened.as_ref());
         let mut listing = self.list(self.wishes.from(reached.as_ref()), opened).await?;
         if let Some(opened) = opened {
-            self.note_doubtful(&listing, opened);
+            self.note_late(&listing, opened);
         }
         loop {
             let reached = ahead.as_ref().map(|a| Reached { position: a.position, load: &a.load });

@@ -109,7 +109,7 @@ impl<'a> TableRun<'a> {
                 step = next::next(&listing, reached.as_ref(), &self.wishes)?;
             }
             if let Some(opened) = &opened {
-                self.note_doubtful(&listing, opened);
+                self.note_late(&listing, opened);
             }
             if step == Next::Nothing {
                 self.conclude(opened.as_ref());
@@ -262,16 +262,22 @@ impl<'a> TableRun<'a> {
         }
     }
 
-    pub(super) fn note_doubtful(&mut self, listing: &Listing, opened: &Opened) {
-        let mut files = next::late_or_copied(listing, &opened.ours.position);
+    /// Late files that are left out.
+    pub(super) fn note_late(&mut self, listing: &Listing, opened: &Opened) {
+        let mut files = next::left(listing, &opened.ours.position, &self.wishes);
         if let Some(first) = files.next().filter(|_| !self.wishes.include_late && self.report.commits == 0) {
-            let more = files.count();
+            let (first, more) = (&first.shown, files.count());
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let note = format!(
-                "{}{more}, older by name than what is merged, was written after that; if it is no copy of what was merged but \
-                 came late, --include-late merges it in its place",
-                first.shown
-            );
+            let note = match listing.times_mean_nothing {
+                true => format!(
+                    "{first}{more}, older by name than what is merged, was written after that; if it is no copy of what was \
+                     merged but came late, --include-late merges it in its place"
+                ),
+                false => format!(
+                    "{first}{more} came late and is left out, as it is older than late_window; --include-late merges it in its \
+                     place"
+                ),
+            };
             if !self.report.notes.contains(&note) {
                 self.report.notes.push(note);
             }

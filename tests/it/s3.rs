@@ -28,6 +28,9 @@ fn a_late_file_within_the_window_stops_and_one_before_it_is_not_looked_for() {
     assert_eq!(status["state"], "stopped", "{status:#}");
     assert!(status["error"].to_string().contains("came late"), "{status:#}");
     site.edit("lakemerge.toml", "s3_settings", "late_window = \"1h\"\ns3_settings");
+    let left_out = "20240301-130000000.csv came late and is left out, as it is older than late_window; --include-late";
+    site.command(&["run"]).exits(0).says(&[left_out]);
+    assert!(site.command(&["plan"]).exits(0).stdout.contains(left_out));
     assert_eq!(site.run().table(&table)["state"], "unchanged");
     // of any age
     // and what was merged after them once more
