@@ -1,5 +1,5 @@
 //! Record batches to bytes: the five forms an answer can have. Batches in, bytes out; nothing is
-//! written here.
+//! written here. Parts of an answer are encoded apart from one another, so that all threads can.
 
 use std::collections::HashSet;
 
@@ -7,12 +7,18 @@ use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::csv;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::json;
+use arrow::json::writer::JsonFormat;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches_with_options;
 use datafusion::error::DataFusionError;
 use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::arrow::arrow_writer::{
+    ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
+};
 use datafusion::parquet::basic::Compression;
+use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::parquet::file::writer::SerializedFileWriter;
 use std::sync::Arc;
 
 use super::QueryError;
@@ -37,115 +43,162 @@ pub enum Format {
 /// The rows of one box. A box needs all its rows to know its widths, so this bounds the memory.
 pub const BOX: usize = 10_000;
 
-/// Row groups of an answer in Parquet, which are held while they fill.
+/// Row groups of an answer in Parquet, which are held until they are encoded.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
 const ROW_GROUP_BYTES: usize = 32 << 20;
 
-/// The answer to one statement, on its way to bytes.
-pub enum Encoder {
-    Table { schema: SchemaRef, held: Vec<RecordBatch>, rows: usize, boxes: usize },
-    Csv { header: Option<SchemaRef> },
-    Json(json::Writer<Vec<u8>, json::writer::JsonArray>),
-    Ndjson(json::Writer<Vec<u8>, json::writer::LineDelimited>),
-    Parquet(Box<ArrowWriter<Vec<u8>>>),
+impl Format {
+    /// How many rows, and bytes of them, are encoded together; a batch of any size where it does not matter.
+    pub fn part(self) -> Option<(usize, usize)> {
+        match self {
+            Self::Table => Some((BOX, usize::MAX)),
+            Self::Parquet => Some((ROW_GROUP_ROWS, ROW_GROUP_BYTES)),
+            Self::Csv | Self::Json | Self::Ndjson => None,
+        }
+    }
+}
+
+/// An answer as it is put together from parts, each of which is [encoded](Encoder) by itself.
+pub struct Whole {
+    format: Format,
+    encoder: Encoder,
+    file: Option<SerializedFileWriter<Vec<u8>>>,
+    parts: usize,
+}
+
+/// What encodes parts of an answer, several at a time.
+#[derive(Clone)]
+pub struct Encoder {
+    format: Format,
+    schema: SchemaRef,
+    /// For Parquet.
+    columns: Option<Arc<ArrowRowGroupWriterFactory>>,
+}
+
+/// An encoded part of an answer.
+pub enum Part {
+    Text(Vec<u8>),
+    RowGroup(Vec<ArrowColumnChunk>),
+}
+
+impl Whole {
+    pub fn new(format: Format, schema: SchemaRef) -> Result<Self, QueryError> {
+        if !matches!(format, Format::Table | Format::Csv) {
+            distinct_names(&schema)?;
+        }
+        let (mut file, mut columns) = (None, None);
+        if format == Format::Parquet {
+            let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+            let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties))
+                .and_then(ArrowWriter::into_serialized_writer);
+            let (writer, factory) = writer.map_err(DataFusionError::from)?;
+            (file, columns) = (Some(writer), Some(Arc::new(factory)));
+        }
+        Ok(Self { format, encoder: Encoder { format, schema, columns }, file, parts: 0 })
+    }
+
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// Gives what comes before all parts.
+    pub fn begin(&mut self) -> Result<Vec<u8>, QueryError> {
+        match self.format {
+            Format::Csv => csv_text(&flattened(&RecordBatch::new_empty(Arc::clone(&self.encoder.schema)))?, true),
+            Format::Json => Ok(b"[".to_vec()),
+            Format::Table | Format::Ndjson | Format::Parquet => Ok(Vec::new()),
+        }
+    }
+
+    /// Takes the next part, and gives the bytes that are ready.
+    pub fn append(&mut self, part: Part) -> Result<Vec<u8>, QueryError> {
+        self.parts += 1;
+        match (part, &mut self.file) {
+            (Part::RowGroup(chunks), Some(file)) => append_row_group(file, chunks).map_err(DataFusionError::from)?,
+            (Part::Text(text), _) if self.format == Format::Json && self.parts > 1 => {
+                return Ok([b",".as_slice(), &text].concat());
+            }
+            (Part::Text(text), _) => return Ok(text),
+            (Part::RowGroup(_), None) => {}
+        }
+        Ok(self.file.as_mut().map(|file| std::mem::take(file.inner_mut())).unwrap_or_default())
+    }
+
+    /// Gives what comes behind all parts.
+    pub fn finish(mut self) -> Result<Vec<u8>, QueryError> {
+        match (self.format, &mut self.file) {
+            // an empty answer still shows its columns
+            (Format::Table, _) if self.parts == 0 => table_text(&[RecordBatch::new_empty(self.encoder.schema)]),
+            (Format::Json, _) => Ok(b"]\n".to_vec()),
+            (_, Some(file)) => {
+                file.finish().map_err(DataFusionError::from)?;
+                Ok(std::mem::take(file.inner_mut()))
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+fn append_row_group(
+    file: &mut SerializedFileWriter<Vec<u8>>,
+    chunks: Vec<ArrowColumnChunk>,
+) -> Result<(), ParquetError> {
+    let mut group = file.next_row_group()?;
+    chunks.into_iter().try_for_each(|chunk| chunk.append_to_row_group(&mut group))?;
+    group.close().map(drop)
 }
 
 impl Encoder {
-    pub fn new(format: Format, schema: SchemaRef) -> Result<Self, QueryError> {
-        let options = || json::WriterBuilder::new().with_explicit_nulls(true);
-        Ok(match format {
-            Format::Table => Self::Table { schema, held: Vec::new(), rows: 0, boxes: 0 },
-            Format::Csv => Self::Csv { header: Some(schema) },
-            Format::Json => {
-                distinct_names(&schema)?;
-                Self::Json(options().build(Vec::new()))
+    pub fn encode(&self, rows: &[RecordBatch]) -> Result<Part, QueryError> {
+        match (self.format, &self.columns) {
+            (Format::Table, _) => table_text(rows),
+            (Format::Csv, _) => {
+                let texts = rows.iter().map(|batch| csv_text(&flattened(batch)?, false));
+                Ok(texts.collect::<Result<Vec<_>, _>>()?.concat())
             }
-            Format::Ndjson => {
-                distinct_names(&schema)?;
-                Self::Ndjson(options().build(Vec::new()))
+            (Format::Json, _) => {
+                let text = json_text::<json::writer::JsonArray>(rows)?;
+                // the brackets are those of the whole answer
+                Ok(text.get(1..text.len().saturating_sub(1)).unwrap_or_default().to_vec())
             }
-            Format::Parquet => {
-                distinct_names(&schema)?;
-                let properties = WriterProperties::builder()
-                    .set_compression(Compression::SNAPPY)
-                    .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-                    .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-                    .build();
-                let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties));
-                Self::Parquet(Box::new(writer.map_err(DataFusionError::from)?))
+            (Format::Ndjson, _) => json_text::<json::writer::LineDelimited>(rows),
+            (Format::Parquet, Some(columns)) => {
+                return Ok(Part::RowGroup(self.row_group(columns, rows).map_err(DataFusionError::from)?));
             }
-        })
+            (Format::Parquet, None) => Ok(Vec::new()),
+        }
+        .map(Part::Text)
     }
 
-    /// Takes rows, and gives the text that is ready.
-    pub fn encode(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, QueryError> {
-        match self {
-            Self::Table { held, rows, .. } => {
-                let room = BOX - *rows;
-                if batch.num_rows() <= room {
-                    *rows += batch.num_rows();
-                    held.push(batch.clone());
-                    return Ok(Vec::new());
-                }
-                *rows = BOX;
-                held.push(batch.slice(0, room));
-                let text = self.close_box()?;
-                let rest = batch.slice(room, batch.num_rows() - room);
-                Ok([text, self.encode(&rest)?].concat())
-            }
-            Self::Csv { header } => csv_text(&flattened(batch)?, header.take().is_some()),
-            Self::Json(writer) => {
-                writer.write(batch)?;
-                Ok(std::mem::take(writer.get_mut()))
-            }
-            Self::Ndjson(writer) => {
-                writer.write(batch)?;
-                Ok(std::mem::take(writer.get_mut()))
-            }
-            Self::Parquet(writer) => {
-                writer.write(batch).map_err(DataFusionError::from)?;
-                Ok(std::mem::take(writer.inner_mut()))
+    fn row_group(
+        &self,
+        columns: &ArrowRowGroupWriterFactory,
+        rows: &[RecordBatch],
+    ) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
+        let mut writers = columns.create_column_writers(0)?;
+        for batch in rows {
+            // a nested column has several leaves
+            let mut writers = writers.iter_mut();
+            for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
+                let leaves = compute_leaves(field, column)?;
+                leaves.iter().zip(&mut writers).try_for_each(|(leaf, writer)| writer.write(leaf))?;
             }
         }
+        writers.into_iter().map(ArrowColumnWriter::close).collect()
     }
+}
 
-    /// Gives the rest of the text.
-    pub fn finish(mut self) -> Result<Vec<u8>, QueryError> {
-        match &mut self {
-            Self::Table { .. } => self.close_box(),
-            Self::Csv { header } => match header.take() {
-                Some(schema) => csv_text(&flattened(&RecordBatch::new_empty(schema))?, true),
-                None => Ok(Vec::new()),
-            },
-            Self::Json(writer) => {
-                writer.finish()?;
-                writer.get_mut().push(b'\n');
-                Ok(std::mem::take(writer.get_mut()))
-            }
-            Self::Ndjson(_) => Ok(Vec::new()),
-            Self::Parquet(writer) => {
-                writer.finish().map_err(DataFusionError::from)?;
-                Ok(std::mem::take(writer.inner_mut()))
-            }
-        }
-    }
+fn json_text<F: JsonFormat>(rows: &[RecordBatch]) -> Result<Vec<u8>, QueryError> {
+    let mut writer = json::WriterBuilder::new().with_explicit_nulls(true).build::<_, F>(Vec::new());
+    rows.iter().try_for_each(|batch| writer.write(batch))?;
+    writer.finish()?;
+    Ok(writer.into_inner())
+}
 
-    fn close_box(&mut self) -> Result<Vec<u8>, QueryError> {
-        let Self::Table { schema, held, rows, boxes } = self else {
-            return Ok(Vec::new());
-        };
-        // An empty answer still shows its columns; a full one does not end with an empty box.
-        if *rows == 0 && *boxes > 0 {
-            return Ok(Vec::new());
-        }
-        held.push(RecordBatch::new_empty(Arc::clone(schema)));
-        let options = FormatOptions::default().with_display_error(true).with_null("NULL");
-        let text = pretty_format_batches_with_options(held, &options)?;
-        held.clear();
-        *rows = 0;
-        *boxes += 1;
-        Ok(format!("{}\n", harmless(&text.to_string())).into_bytes())
-    }
+fn table_text(rows: &[RecordBatch]) -> Result<Vec<u8>, QueryError> {
+    let options = FormatOptions::default().with_display_error(true).with_null("NULL");
+    let text = pretty_format_batches_with_options(rows, &options)?;
+    Ok(format!("{}\n", harmless(&text.to_string())).into_bytes())
 }
 
 /// Control characters as their escapes: a terminal would obey what somebody wrote into a row.

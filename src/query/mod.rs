@@ -145,7 +145,7 @@ impl Desk {
         let mut rows = 0;
         for statement in statements {
             let answer = self::answer(&context, &catalog, statement).await?;
-            rows += output.answer(answer).await?;
+            rows += output.answer(answer, &context).await?;
         }
         Ok(rows)
     }

@@ -22,6 +22,7 @@ use crate::engine::pool::QueryPool;
 
 mod answers;
 mod names;
+mod parts;
 mod times;
 
 /// Rows of a batch.
