@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{BoxStream, iter, once};
 use futures::{StreamExt, TryStreamExt};
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -93,20 +93,38 @@ impl Fetched {
     }
 }
 
-/// The bytes of `file`, all of one version of it.
+/// All bytes of `file`, as it was listed.
+pub async fn whole(store: &dyn ObjectStore, file: &RawFile) -> object_store::Result<Bytes> {
+    let found = store.get(&file.path).await?;
+    check_version(file, &found.meta)?;
+    found.bytes().await
+}
+
+/// What was written again since it was listed is another file, with another place in the order, or after a reload.
+fn check_version(listed: &RawFile, found: &ObjectMeta) -> object_store::Result<()> {
+    if listed.is_still(found) {
+        return Ok(());
+    }
+    let source = "it was written again after it was listed".into();
+    Err(object_store::Error::Precondition { path: found.location.to_string(), source })
+}
+
+/// The bytes of `file` as it was listed, all of one version of it.
 fn stretches(store: Arc<dyn ObjectStore>, file: &RawFile) -> BoxStream<'static, object_store::Result<Bytes>> {
-    let (path, is_small) = (file.path.clone(), file.size <= STRETCH);
+    let file = file.clone();
     let stretches = async move {
-        if is_small {
-            return Ok::<_, object_store::Error>(once(store.get(&path).await?.bytes()).boxed());
+        if file.size <= STRETCH {
+            let bytes = whole(store.as_ref(), &file).await;
+            return Ok::<_, object_store::Error>(once(async { bytes }).boxed());
         }
         let stretch = |start: u64, if_match: Option<String>| {
             let range = Some(GetRange::Bounded(start..start + STRETCH));
             let options = GetOptions { range, if_match, ..GetOptions::default() };
-            let (store, path) = (Arc::clone(&store), path.clone());
+            let (store, path) = (Arc::clone(&store), file.path.clone());
             async move { store.get_opts(&path, options).await }
         };
         let first = stretch(0, None).await?;
+        check_version(&file, &first.meta)?;
         let (size, tag) = (first.meta.size, first.meta.e_tag.clone());
         let others: Vec<_> =
             (STRETCH..size).step_by(STRETCH as usize).map(|start| stretch(start, tag.clone())).collect();
@@ -156,6 +174,24 @@ mod tests {
             let read = tokio::task::spawn_blocking(read).await.unwrap().unwrap();
             assert!(read == bytes, "{size} bytes");
             assert_eq!(digest.hash(), hash(Arc::clone(&store), &file).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_written_again_since_it_was_listed_is_not_read() {
+        for size in [10, 2 * STRETCH as usize] {
+            let (store, file): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), RawFile::of(NAME, size));
+            store.put(&file.path, vec![1; size].into()).await.unwrap();
+            let version = store.head(&file.path).await.unwrap().e_tag;
+            assert!(version.is_some());
+            for version in [&version, &None] {
+                let file = RawFile { version: version.clone(), ..file.clone() };
+                assert!(hash(Arc::clone(&store), &file).await.is_ok(), "{version:?}");
+            }
+            store.put(&file.path, vec![2; size].into()).await.unwrap();
+            let error = hash(store, &RawFile { version, ..file }).await.unwrap_err();
+            assert!(error.to_string().contains("it was written again after it was listed"), "{error}");
+            assert_eq!(error.kind.exit_code(), 75);
         }
     }
 

@@ -29,6 +29,8 @@ pub struct RawFile {
     pub modified: i64,
     /// What changes when the file is written again: the ETag on S3, the modification time on a local path.
     pub tag: String,
+    /// What tells whether a [file](RawFile::is_still) is the one that was listed, if the store tells it.
+    pub version: Option<String>,
 }
 
 /// How far a change file's LastModified may be from its stamp where DMS itself wrote it there, in milliseconds.
@@ -40,7 +42,8 @@ impl RawFile {
     pub fn of(name: &str, size: usize) -> RawFile {
         let (path, kind) = (format!("s/t/{name}"), FileName::parse(name).expect("a name of a raw file"));
         let (shown, tag) = (path.clone(), String::new());
-        RawFile { name: name.into(), kind, path: path.into(), shown, size: size as u64, modified: 0, tag }
+        let (name, path, size) = (name.into(), path.into(), size as u64);
+        RawFile { name, kind, path, shown, size, modified: 0, tag, version: None }
     }
 }
 
@@ -52,6 +55,12 @@ impl RawFile {
             FileName::Load(load) => (folder, load.segment),
             FileName::Changes(_) => (folder, 0),
         }
+    }
+
+    /// False if `found` was written after this was listed.
+    pub fn is_still(&self, found: &ObjectMeta) -> bool {
+        let now = found.e_tag.as_deref().map(|tag| [unquoted(tag), written_at(found)]);
+        self.version.as_ref().zip(now).is_none_or(|(version, now)| now.contains(version))
     }
 
     pub fn format(&self) -> DataFormat {
@@ -357,9 +366,19 @@ fn shown(raw: &Location, path: &Path) -> String {
     path.prefix_match(&raw.prefix).map_or_else(|| path.to_string(), |parts| Path::from_iter(parts).to_string())
 }
 
+fn written_at(object: &ObjectMeta) -> String {
+    object.last_modified.timestamp_nanos_opt().unwrap_or_default().to_string()
+}
+
+/// Stores may quote an ETag in one answer and not in another.
+fn unquoted(tag: &str) -> String {
+    tag.trim_matches('"').to_string()
+}
+
 fn raw_file(raw: &Location, object: ObjectMeta, name: String, kind: FileName) -> RawFile {
-    let written_at = object.last_modified.timestamp_nanos_opt().unwrap_or_default().to_string();
-    let tag = if raw.is_local() { written_at } else { object.e_tag.unwrap_or(written_at) };
+    // a local file's ETag has the number of its inode, which not every file system keeps
+    let version = if raw.is_local() { Some(written_at(&object)) } else { object.e_tag.as_deref().map(unquoted) };
+    let tag = object.e_tag.clone().filter(|_| !raw.is_local()).unwrap_or_else(|| written_at(&object));
     RawFile {
         name,
         kind,
@@ -368,6 +387,7 @@ fn raw_file(raw: &Location, object: ObjectMeta, name: String, kind: FileName) ->
         size: object.size,
         modified: object.last_modified.timestamp_millis(),
         tag,
+        version,
     }
 }
 

@@ -15,12 +15,12 @@ use lakemerge_source::dms::shape::Shape;
 use lakemerge_source::infer::Inference;
 use lakemerge_source::name::TableName;
 use lakemerge_source::schema::{DatetimeAs, TableSchema};
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStore;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::changes::ChangeRows;
-use super::content::{Content, Fetched, STRETCH};
+use super::content::{self, Content, Fetched, STRETCH};
 use super::listing::RawFile;
 use super::metadata::MetadataColumn;
 use super::pieces::PIECE;
@@ -220,7 +220,7 @@ impl Reading {
         // a Parquet file is read from its end
         let content = match file.format() {
             DataFormat::Csv if file.size > STRETCH => Content::Streamed(Fetched::start(Arc::clone(&self.store), &file)),
-            _ => Content::Whole(Cursor::new(self.store.get(&file.path).await?.bytes().await?)),
+            _ => Content::Whole(Cursor::new(content::whole(self.store.as_ref(), &file).await?)),
         };
         tokio::task::spawn_blocking(move || {
             let mut rows = vec![];

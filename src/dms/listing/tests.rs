@@ -103,7 +103,8 @@ fn of_the_repeated_hour(written: Option<&str>) -> Listing {
     let modified = written.map_or(0, |stamp| stamp.parse::<Stamp>().unwrap().as_unix_millis() + 1000);
     let name = "2024/10/27/20241027-023000000.csv".to_string();
     let kind = FileName::below_table(&name).unwrap().unwrap();
-    let file = RawFile { shown: name.clone(), name, kind, path: "".into(), size: 1, modified, tag: "".into() };
+    let (shown, path, tag) = (name.clone(), "".into(), "".into());
+    let file = RawFile { shown, name, kind, path, size: 1, modified, tag, version: None };
     let mut listing = Listing::default();
     listing.take(file, &folders(BERLIN)).unwrap();
     listing
@@ -177,4 +178,27 @@ async fn nothing_is_passed_over_where_folders_of_dates_lie_among_the_names() {
         let (changes, _) = strangers_of(&many(7300, &[&file]).await).await;
         assert_eq!(changes, 101, "{folder}");
     }
+}
+
+#[test]
+fn a_file_is_still_the_one_that_was_listed_until_it_is_written_again() {
+    let found = |e_tag: Option<&str>, millis| ObjectMeta {
+        location: "s/t/LOAD00000001.csv".into(),
+        last_modified: chrono::DateTime::from_timestamp_millis(millis).unwrap(),
+        size: 1,
+        e_tag: e_tag.map(String::from),
+        version: None,
+    };
+    let listed =
+        |version: Option<&str>| RawFile { version: version.map(String::from), ..RawFile::of("LOAD00000001.csv", 1) };
+    assert!(listed(None).is_still(&found(Some("a"), 7)));
+    for tag in ["a", "\"a\""] {
+        assert!(listed(Some("a")).is_still(&found(Some(tag), 7)), "{tag}");
+        assert!(!listed(Some("b")).is_still(&found(Some(tag), 7)), "{tag}");
+    }
+    // a local file, whose ETag is no sign
+    assert!(listed(Some("7000000")).is_still(&found(Some("inode-2"), 7)));
+    assert!(!listed(Some("7000000")).is_still(&found(Some("inode-2"), 8)));
+    // a store that does not tell
+    assert!(listed(Some("a")).is_still(&found(None, 8)));
 }
