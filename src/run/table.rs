@@ -299,6 +299,10 @@ impl<'a> TableRun<'a> {
             let note = "--adopt changed nothing: no other writer has made the table or changed its rows";
             self.report.notes.push(note.into());
         }
+        let is_complete = opened.is_some_and(|opened| opened.ours.position.load_complete);
+        if self.wishes.load_complete && is_complete && self.report.commits == 0 {
+            self.report.notes.push("--load-complete changed nothing: the load was complete before".into());
+        }
         let older = opened.and_then(|opened| opened.ours.position.older);
         if self.wishes.changes_from.is_some_and(|from| opened.is_some() && Some(from.just_before()) != older) {
             self.report.notes.push(format!(

@@ -101,7 +101,9 @@ fn a_change_file_completes_a_load() {
 #[test]
 fn the_user_can_say_that_a_load_is_complete() {
     let (site, table) = loading();
-    site.run_exits(0, &["--load-complete", "shop.rows"]);
+    let said = || site.run_exits(0, &["--load-complete", "shop.rows"]).1.table(&table)["notes"].to_string();
+    assert!(!said().contains("--load-complete"));
+    assert!(said().contains("--load-complete changed nothing"));
     assert_eq!(site.status(&table)["state"], "up to date");
     assert_eq!(site.run().table(&table)["state"], "unchanged");
     assert_eq!(site.rows(&table).len(), 60);
