@@ -79,13 +79,8 @@ impl TableRun<'_> {
         }
         loop {
             let reached = ahead.as_ref().map(|a| Reached { position: a.position, load: &a.load });
-            let mut next = next::next(&listing, reached.as_ref(), &self.wishes)?;
-            if next.empties() && listing.from.is_some() {
-                let opened = ahead.as_ref().and_then(|ahead| ahead.opened.as_ref());
-                listing = self.list(None, opened).await?;
-                next = next::next(&listing, reached.as_ref(), &self.wishes)?;
-            }
-            let step = match next {
+            let opened = ahead.as_ref().and_then(|ahead| ahead.opened.as_ref());
+            let step = match self.next(&mut listing, reached.as_ref(), opened).await? {
                 Next::Nothing => break,
                 Next::Load { files, complete, after, gone } => {
                     let before = ahead.as_ref().and_then(|ahead| ahead.position.changes);

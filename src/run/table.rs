@@ -103,11 +103,7 @@ impl<'a> TableRun<'a> {
                 Some((listing, of)) if of == version => listing,
                 _ => self.list(self.wishes.from(reached.as_ref()), opened.as_ref()).await?,
             };
-            let mut step = next::next(&listing, reached.as_ref(), &self.wishes)?;
-            if step.empties() && listing.from.is_some() {
-                listing = self.list(None, opened.as_ref()).await?;
-                step = next::next(&listing, reached.as_ref(), &self.wishes)?;
-            }
+            let step = self.next(&mut listing, reached.as_ref(), opened.as_ref()).await?;
             if let Some(opened) = &opened {
                 self.note_late(&listing, opened);
             }
@@ -124,6 +120,21 @@ impl<'a> TableRun<'a> {
             }
             races = lost(outcome, races).await?;
         }
+    }
+
+    /// The next step, with the listing that it needs: a table is emptied only if all of its files are known.
+    pub(super) async fn next(
+        &mut self,
+        listing: &mut Listing,
+        reached: Option<&Reached<'_>>,
+        opened: Option<&Opened>,
+    ) -> Result<Next> {
+        let step = next::next(listing, reached, &self.wishes)?;
+        if !step.empties() || listing.from.is_none() {
+            return Ok(step);
+        }
+        *listing = self.list(None, opened).await?;
+        next::next(listing, reached, &self.wishes)
     }
 
     /// Files with bad records are among those that come late: they may be mended.
