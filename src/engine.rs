@@ -23,6 +23,10 @@ use spill::SpillFolder;
 /// times as much.
 const RAW: usize = 16;
 
+/// The raw files of a batch may have this part of the memory limit as bytes: their typed rows, keys and new files stand
+/// beside each other.
+const BATCH: usize = 8;
+
 /// A raw record may take this part of the memory limit.
 const RECORD: usize = 64;
 
@@ -132,6 +136,11 @@ impl Engine {
     /// Bytes that one table may take.
     pub fn memory_limit(&self) -> usize {
         self.memory_limit
+    }
+
+    /// Bytes that the raw files of a batch may have.
+    pub fn batch(&self) -> u64 {
+        (self.memory_limit / BATCH) as u64
     }
 
     /// Bytes that a raw record may have: what is cut, typed, sorted and written of it stands beside each other.

@@ -64,9 +64,7 @@ impl<'a> TableRun<'a> {
         others: Others,
     ) -> TableRun<'a> {
         let report = TableReport::new(name.to_string());
-        // typed rows, keys and new files of a batch stand beside each other
-        let batch_bytes = wishes.batch_bytes.min(engine.memory_limit() as u64 / 8);
-        let wishes = Wishes { batch_bytes, ..wishes };
+        let wishes = Wishes { batch_bytes: wishes.batch_bytes.min(engine.batch()), ..wishes };
         let (meant, at_work) = (job.table(&name), AtWork::default());
         TableRun { job, engine, lake, meant, name, wishes, report, others, at_work, seen: None }
     }
