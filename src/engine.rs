@@ -133,11 +133,6 @@ impl Engine {
         Ok(Turn { _permit: Arc::clone(&self.shared.turns).acquire_owned().await.map_err(Error::definite)? })
     }
 
-    /// Bytes that one table may take.
-    pub fn memory_limit(&self) -> usize {
-        self.memory_limit
-    }
-
     /// Bytes that the raw files of a batch may have.
     pub fn batch(&self) -> u64 {
         (self.memory_limit / BATCH) as u64
