@@ -174,16 +174,6 @@ impl S3Settings {
         Ok(settings)
     }
 
-    /// Whether deletes of the source never arrive.
-    pub fn loses_deletes(&self) -> bool {
-        self.changes != WrittenChanges::All
-    }
-
-    /// Whether updates of the source never arrive.
-    pub fn loses_updates(&self) -> bool {
-        self.changes == WrittenChanges::Inserts
-    }
-
     /// Whether every file names its columns. All tables' changes are in CSV without a header.
     pub fn names_columns(&self) -> bool {
         self.add_column_name || self.data_format == DataFormat::Parquet && self.folders.cdc_path.is_none()

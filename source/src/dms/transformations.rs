@@ -471,11 +471,6 @@ impl TableRules {
     pub fn has_before_images_of_key(&self, is_primary: bool) -> bool {
         self.before_images().is_some_and(|images| is_primary || images.filter != BeforeFilter::PrimaryKey)
     }
-
-    /// Whether records hold the place of a change in the order of the task (`$AR_H_CHANGE_SEQ`).
-    pub fn has_change_sequence(&self) -> bool {
-        self.added().any(|column| column.meaning == Added::ChangeSequence)
-    }
 }
 
 #[cfg(test)]

@@ -76,12 +76,12 @@ fn parquet_files_name_their_columns_and_tell_how_they_are_encoded() {
 #[test]
 fn changes_that_are_not_written_are_a_warning() {
     let inserts = parsed(r#"{"CdcInsertsOnly": true}"#);
-    assert!(inserts.loses_deletes() && inserts.loses_updates());
+    assert_eq!(inserts.changes, WrittenChanges::Inserts);
     assert!(inserts.warnings[0].contains("no updates and no deletes"), "{:?}", inserts.warnings);
     let upserts = parsed(r#"{"cdcInsertsAndUpdates": "true", "CdcInsertsOnly": false}"#);
-    assert!(upserts.loses_deletes() && !upserts.loses_updates());
+    assert_eq!(upserts.changes, WrittenChanges::InsertsAndUpdates);
     assert!(upserts.warnings[0].contains("no deletes"), "{:?}", upserts.warnings);
-    assert!(!parsed("{}").loses_deletes());
+    assert_eq!(parsed("{}").changes, WrittenChanges::All);
     refused(r#"{"CdcInsertsOnly": true, "CdcInsertsAndUpdates": true}"#, "exclude each other");
 }
 
