@@ -62,18 +62,15 @@ pub struct Cutting {
 }
 
 impl Cutting {
-    /// The living rows as the column chunks of a row group, several of them at once.
-    pub async fn chunks(self: Arc<Self>, engine: &Engine) -> Result<Vec<Chunk>> {
+    /// The living rows as the column chunks of a row group, several of them at once; those are missing that cannot be cut
+    /// page by page.
+    pub async fn chunks(self: &Arc<Self>, engine: &Engine) -> Result<Vec<Option<Chunk>>> {
         let living = Arc::new(self.rows.living());
         let cuts = (0..self.group().num_columns()).map(|number| {
-            let (cutting, living) = (Arc::clone(&self), Arc::clone(&living));
+            let (cutting, living) = (Arc::clone(self), Arc::clone(&living));
             on_a_core(engine, async move { cutting.cut(number, &living) })
         });
-        let chunks = try_join_all(cuts).await?;
-        if chunks.iter().all(Option::is_some) {
-            return Ok(chunks.into_iter().flatten().collect());
-        }
-        on_a_core(engine, async move { self.encode_the_rest(chunks).await }).await
+        try_join_all(cuts).await
     }
 
     fn group(&self) -> &RowGroupMetaData {
@@ -105,11 +102,21 @@ impl Cutting {
         column.bloom_filter_offset().is_some() && bloom::is_understood(self.schema.field(number).data_type())
     }
 
-    /// Fills in the chunks that are missing: their values are decoded and encoded again.
-    async fn encode_the_rest(&self, mut chunks: Vec<Option<Chunk>>) -> Result<Vec<Chunk>> {
+    /// Fills in the chunks that are missing: their values are decoded and encoded again. `bytes` hold the pages and the
+    /// dictionaries.
+    pub async fn encode_the_rest(
+        self: Arc<Self>,
+        engine: &Engine,
+        bytes: Stretches,
+        chunks: Vec<Option<Chunk>>,
+    ) -> Result<Vec<Chunk>> {
+        on_a_core(engine, async move { self.encoded(bytes, chunks).await }).await
+    }
+
+    async fn encoded(&self, bytes: Stretches, mut chunks: Vec<Option<Chunk>>) -> Result<Vec<Chunk>> {
         let missing: Vec<_> = (0..chunks.len()).filter(|&number| chunks[number].is_none()).collect();
         let columns = ProjectionMask::leaves(self.reading.parquet_schema(), missing.iter().copied());
-        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes.clone(), self.reading.clone())
+        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, self.reading.clone())
             .with_batch_size(BATCH)
             .with_projection(columns)
             .with_row_groups(vec![self.rows.group])

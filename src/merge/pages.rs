@@ -15,10 +15,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use deltalake::parquet::basic::{Compression, Encoding};
+use deltalake::parquet::basic::{Compression, Encoding, PageType};
 use deltalake::parquet::bloom_filter::Sbbf;
 use deltalake::parquet::column::page::{CompressedPage, Page};
-use deltalake::parquet::file::metadata::ColumnChunkMetaData;
+use deltalake::parquet::file::metadata::{ColumnChunkMetaData, PageEncodingStats};
 use deltalake::parquet::file::page_index::column_index::ColumnIndexMetaData;
 use deltalake::parquet::file::page_index::offset_index::{OffsetIndexMetaData, PageLocation};
 use deltalake::parquet::file::serialized_reader::SerializedPageReader;
@@ -169,17 +169,18 @@ impl Column<'_> {
     /// The numbers of the pages with living rows, and their places behind the one of the dictionary.
     fn wanted(&self, places: &[PageLocation], living: &Living) -> (Vec<usize>, Vec<PageLocation>) {
         let mut wanted = (vec![], vec![]);
-        let start = self.metadata.byte_range().0 as i64;
-        if let Some(first) = places.first().filter(|first| first.offset > start) {
-            let size = i32::try_from(first.offset - start).unwrap_or(i32::MAX);
-            wanted.1.push(PageLocation { offset: start, compressed_page_size: size, first_row_index: 0 });
-        }
         for (number, place) in places.iter().enumerate() {
             let end = places.get(number + 1).map_or(self.rows, row_of);
             if !living.of(&(row_of(place)..end)).is_empty() {
                 wanted.0.push(number);
                 wanted.1.push(place.clone());
             }
+        }
+        let start = self.metadata.byte_range().0 as i64;
+        let has_dictionary = wanted.0.first().is_some_and(|first| needs_dictionary(self.metadata, *first));
+        if let Some(first) = places.first().filter(|first| has_dictionary && first.offset > start) {
+            let size = i32::try_from(first.offset - start).unwrap_or(i32::MAX);
+            wanted.1.insert(0, PageLocation { offset: start, compressed_page_size: size, first_row_index: 0 });
         }
         wanted
     }
@@ -189,6 +190,20 @@ impl Column<'_> {
         let numbers_are_exact = self.metadata.statistics().is_some_and(|all| all.min_is_exact() && all.max_is_exact());
         Known::by_index(self.index?, page.number?, page.rows.len(), numbers_are_exact)
     }
+}
+
+/// False where the pages of a column from this one on need no dictionary, by what the file tells: writers give up for good one
+/// that became too large.
+pub fn needs_dictionary(column: &ColumnChunkMetaData, from_page: usize) -> bool {
+    let Some(stats) = column.page_encoding_stats() else { return true };
+    let counts = stats.iter().filter(|stats| is_of_dictionary(stats)).map(|stats| stats.count);
+    counts.map(|count| usize::try_from(count).unwrap_or(usize::MAX)).fold(0, usize::saturating_add) > from_page
+}
+
+/// True for data pages whose values are numbers of a dictionary's.
+pub fn is_of_dictionary(pages: &PageEncodingStats) -> bool {
+    let is_numbered = matches!(pages.encoding, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY);
+    pages.page_type != PageType::DICTIONARY_PAGE && is_numbered
 }
 
 fn row_of(place: &PageLocation) -> usize {

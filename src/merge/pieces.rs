@@ -8,10 +8,11 @@ use datafusion::arrow::datatypes::SchemaRef;
 use deltalake::parquet::arrow::ArrowSchemaConverter;
 use deltalake::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection, RowSelector};
 use deltalake::parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
-use deltalake::parquet::basic::Encoding;
+use deltalake::parquet::basic::PageType;
 use deltalake::parquet::bloom_filter::Sbbf;
 use deltalake::parquet::file::metadata::{
-    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader,
+    ColumnChunkMetaData, PageEncodingStats, PageIndexPolicy, ParquetMetaData, ParquetMetaDataOptions,
+    ParquetMetaDataReader,
 };
 use deltalake::parquet::file::page_index::offset_index::OffsetIndexMetaData;
 use deltalake::parquet::file::properties::WriterProperties;
@@ -22,7 +23,7 @@ use roaring::RoaringTreemap;
 
 use super::bloom;
 use super::cutting::{Chunk, Cutting};
-use super::pages::{Codec, Living};
+use super::pages::{self, Codec, Living};
 use super::write::{self, ROW_GROUP_ROWS};
 use crate::engine::{Engine, Room};
 use crate::error::Result;
@@ -93,7 +94,10 @@ impl Source {
     /// Opens the file at `path`, of so many bytes. `None` for a file of other columns than those of `schema`, which a
     /// new file would have.
     pub async fn open(store: Arc<dyn ObjectStore>, path: Path, size: u64, schema: SchemaRef) -> Result<Option<Source>> {
-        let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
+        let options = ParquetMetaDataOptions::new().with_encoding_stats_as_mask(false);
+        let reader = ParquetMetaDataReader::new()
+            .with_page_index_policy(PageIndexPolicy::Optional)
+            .with_metadata_options(Some(options));
         let footer = Arc::new(footer(reader, store.as_ref(), &path, size).await?);
         if !same_columns(&footer, &schema)? {
             return Ok(None);
@@ -170,7 +174,8 @@ impl Source {
                 Ok(Chunks::Copied { group, bytes, filters: self.filters(group).await? })
             }
             Piece::Cut(rows) => {
-                let bytes = Stretches::fetch(self.store.as_ref(), &self.path, &self.ranges(&rows)).await?;
+                let ranges = self.ranges(&rows, pages::needs_dictionary);
+                let bytes = Stretches::fetch(self.store.as_ref(), &self.path, &ranges).await?;
                 // a filter of more rows than there are in the new row group is larger than it needs to be
                 let is_whole =
                     rows.count() == u64::try_from(self.footer.row_group(rows.group).num_rows()).unwrap_or_default();
@@ -179,12 +184,23 @@ impl Source {
                     reading: self.reading.clone(),
                     schema: Arc::clone(&self.schema),
                     encoders,
-                    rows,
+                    rows: rows.clone(),
                     bytes,
                     filters,
                     codecs: Arc::clone(&self.codecs),
                 };
-                Ok(Chunks::Cut(Arc::new(cutting).chunks(engine).await?))
+                let cutting = Arc::new(cutting);
+                let chunks = cutting.chunks(engine).await?;
+                if chunks.iter().all(Option::is_some) {
+                    return Ok(Chunks::Cut(chunks.into_iter().flatten().collect()));
+                }
+                // where the file does not tell the truth of a dictionary, a reader needs it
+                let all = self.ranges(&rows, |_, _| true);
+                let bytes = match all == ranges {
+                    true => cutting.bytes.clone(),
+                    false => Stretches::fetch(self.store.as_ref(), &self.path, &all).await?,
+                };
+                Ok(Chunks::Cut(cutting.encode_the_rest(engine, bytes, chunks).await?))
             }
         }
     }
@@ -193,7 +209,7 @@ impl Source {
     /// unpacked in between no more than all of it.
     fn bytes(&self, rows: &Rows) -> u64 {
         let group = self.footer.row_group(rows.group);
-        let fetched: u64 = self.ranges(rows).iter().map(|range| range.end - range.start).sum();
+        let fetched: u64 = self.ranges(rows, |_, _| true).iter().map(|range| range.end - range.start).sum();
         let unpacked = u64::try_from(group.total_byte_size()).unwrap_or_default();
         let all = u64::try_from(group.num_rows()).unwrap_or_default().max(1);
         fetched + (u128::from(unpacked) * u128::from(rows.count()) / u128::from(all)) as u64
@@ -241,8 +257,9 @@ impl Source {
         places.iter().all(|column| !column.page_locations().is_empty()).then_some(places)
     }
 
-    /// The bytes that hold `rows`: of each column its pages and the dictionary, or the whole row group.
-    fn ranges(&self, rows: &Rows) -> Vec<Range<u64>> {
+    /// The bytes that hold `rows`: of each column its pages and, if these from the first on are said to need it, the dictionary;
+    /// or the whole row group.
+    fn ranges(&self, rows: &Rows, needs_dictionary: fn(&ColumnChunkMetaData, usize) -> bool) -> Vec<Range<u64>> {
         let group = self.footer.row_group(rows.group);
         let all = u64::try_from(group.num_rows()).unwrap_or_default();
         let Some(places) = self.places(rows.group).filter(|_| rows.count() < all) else { return vec![span(group)] };
@@ -251,10 +268,10 @@ impl Source {
             let (start, length) = column.byte_range();
             let pages = places.page_locations();
             let offset = |page: usize| pages.get(page).map_or(start + length, |page| page.offset as u64);
-            if offset(0) > start {
+            let first = pages.partition_point(|page| page.first_row_index as u64 <= rows.range.start).saturating_sub(1);
+            if offset(0) > start && needs_dictionary(column, first) {
                 ranges.push(start..offset(0));
             }
-            let first = pages.partition_point(|page| page.first_row_index as u64 <= rows.range.start).saturating_sub(1);
             let after = pages.partition_point(|page| (page.first_row_index as u64) < rows.range.end);
             ranges.push(offset(first)..offset(after));
         }
@@ -298,101 +315,11 @@ fn bytes_of_rows(column: &ColumnChunkMetaData) -> u64 {
 fn has_good_dictionary(column: &ColumnChunkMetaData) -> bool {
     let Some(at) = column.dictionary_page_offset() else { return false };
     let bytes = column.data_page_offset() - at;
-    let everywhere = column.page_encoding_stats_mask().is_none_or(|mask| mask.is_only(Encoding::RLE_DICTIONARY));
+    let is_of_data = |pages: &&PageEncodingStats| pages.page_type != PageType::DICTIONARY_PAGE;
+    let everywhere =
+        column.page_encoding_stats().is_none_or(|stats| stats.iter().filter(is_of_data).all(pages::is_of_dictionary));
     everywhere && usize::try_from(bytes).is_ok_and(|bytes| bytes < write::DICTIONARY_BYTES)
 }
 
 #[cfg(test)]
-mod tests {
-    use datafusion::arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
-    use datafusion::arrow::datatypes::Int64Type;
-    use deltalake::parquet::arrow::ArrowWriter;
-    use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-    use object_store::PutPayload;
-    use object_store::memory::InMemory;
-
-    use super::*;
-
-    /// Two row groups of 300,000 rows, with pages of another length in each column.
-    async fn source() -> Source {
-        let rows = 600_000;
-        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
-        let texts = (0..rows).map(|row| format!("{row} {}", "x".repeat(row as usize % 50)));
-        let texts: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
-        let batch = RecordBatch::try_from_iter_with_nullable([("n", numbers, true), ("t", texts, true)]).unwrap();
-        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(300_000));
-        let properties = properties.set_data_page_size_limit(100_000).build();
-        written(&batch, properties).await
-    }
-
-    async fn written(batch: &RecordBatch, properties: WriterProperties) -> Source {
-        let mut writer = ArrowWriter::try_new(vec![], batch.schema(), Some(properties)).unwrap();
-        writer.write(batch).unwrap();
-        let bytes = writer.into_inner().unwrap();
-        let (store, size): (Arc<dyn ObjectStore>, _) = (Arc::new(InMemory::new()), bytes.len() as u64);
-        let path = Path::from("file.parquet");
-        store.put(&path, PutPayload::from(bytes)).await.unwrap();
-        Source::open(store, path, size, batch.schema()).await.unwrap().unwrap()
-    }
-
-    /// The numbers of the rows that are read for `rows`.
-    async fn read(source: &Source, rows: &Rows) -> Vec<i64> {
-        let bytes = Stretches::fetch(source.store.as_ref(), &source.path, &source.ranges(rows)).await.unwrap();
-        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, source.reading.clone())
-            .with_row_groups(vec![rows.group])
-            .with_row_selection(rows.selection())
-            .build()
-            .unwrap();
-        let mut numbers = vec![];
-        for batch in batches {
-            let batch = batch.unwrap();
-            let texts = batch.column(1).as_string::<i32>();
-            for (number, text) in batch.column(0).as_primitive::<Int64Type>().values().iter().zip(texts) {
-                assert!(text.unwrap().starts_with(&format!("{number} ")));
-                numbers.push(*number);
-            }
-        }
-        numbers
-    }
-
-    #[tokio::test]
-    async fn every_living_row_is_in_one_piece() {
-        let source = source().await;
-        let dead: RoaringTreemap = [0, 1, 99_999, 131_071, 131_072, 299_999].into();
-        let pieces = source.pieces(&dead);
-        let mut living = vec![];
-        for piece in &pieces[..pieces.len() - 1] {
-            let Piece::Cut(rows) = piece else { panic!("{piece:?}") };
-            assert!(rows.count() <= ROW_GROUP_ROWS as u64);
-            let fetched: u64 = source.ranges(rows).iter().map(|range| range.end - range.start).sum();
-            assert!(fetched < span(source.footer.row_group(0)).end * 2 / 3, "{fetched} bytes for {rows:?}");
-            living.extend(read(&source, rows).await);
-        }
-        assert!((4..=6).contains(&pieces.len()), "{} pieces", pieces.len());
-        assert_eq!(pieces.last(), Some(&Piece::Copy { group: 1 }));
-        assert!(living.into_iter().eq((0..300_000).filter(|row| !dead.contains(*row as u64))));
-    }
-
-    #[tokio::test]
-    async fn a_row_group_as_large_as_ours_are_stays_in_one_however_large_its_dictionaries_are() {
-        let numbers: ArrayRef = Arc::new(Int32Array::from_iter_values((0..60_000).map(|row| row * 7919 % 60_000)));
-        let columns = (0..120).map(|column| (format!("c{column}"), Arc::clone(&numbers), true));
-        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
-        assert!(batch.get_array_memory_size() < write::row_group_bytes());
-        let source = written(&batch, write::properties(&[]).build()).await;
-        let encoded = source.footer.row_group(0).total_byte_size();
-        assert!(encoded as usize > write::row_group_bytes() / 4 * 5, "{encoded} bytes");
-        let [Piece::Cut(rows)] = &source.pieces(&[7].into())[..] else { panic!("more than one piece") };
-        assert_eq!(rows.count(), 60_000);
-    }
-
-    #[tokio::test]
-    async fn a_piece_without_a_living_row_is_none() {
-        let source = source().await;
-        let dead: RoaringTreemap = (0..300_000).collect();
-        assert_eq!(source.pieces(&dead), [Piece::Copy { group: 1 }]);
-        let dead = (5..600_000).collect();
-        let [Piece::Cut(rows)] = &source.pieces(&dead)[..] else { panic!("more than one piece") };
-        assert_eq!(read(&source, rows).await, [0, 1, 2, 3, 4]);
-    }
-}
+mod tests;
