@@ -59,20 +59,16 @@ impl Format {
 }
 
 /// An answer as it is put together from parts, each of which is [encoded](Encoder) by itself.
-pub struct Whole {
-    format: Format,
-    encoder: Encoder,
-    file: Option<SerializedFileWriter<Vec<u8>>>,
-    parts: usize,
+pub enum Whole {
+    Text { format: Format, schema: SchemaRef, parts: usize },
+    Parquet(Box<SerializedFileWriter<Vec<u8>>>),
 }
 
 /// What encodes parts of an answer, several at a time.
 #[derive(Clone)]
-pub struct Encoder {
-    format: Format,
-    schema: SchemaRef,
-    /// For Parquet.
-    columns: Option<Arc<ArrowRowGroupWriterFactory>>,
+pub enum Encoder {
+    Text(fn(&[RecordBatch]) -> Result<Vec<u8>, QueryError>),
+    Parquet(SchemaRef, Arc<ArrowRowGroupWriterFactory>),
 }
 
 /// An encoded part of an answer.
@@ -81,60 +77,69 @@ pub enum Part {
     RowGroup(Vec<ArrowColumnChunk>),
 }
 
+/// An answer without parts, and what encodes them.
+pub fn start(format: Format, schema: SchemaRef) -> Result<(Whole, Encoder), QueryError> {
+    let encode = match format {
+        Format::Table => table_text,
+        Format::Csv => csv_rows,
+        Format::Json => json_members,
+        Format::Ndjson => json_text::<json::writer::LineDelimited>,
+        Format::Parquet => return start_parquet(schema),
+    };
+    if matches!(format, Format::Json | Format::Ndjson) {
+        distinct_names(&schema)?;
+    }
+    Ok((Whole::Text { format, schema, parts: 0 }, Encoder::Text(encode)))
+}
+
+fn start_parquet(schema: SchemaRef) -> Result<(Whole, Encoder), QueryError> {
+    distinct_names(&schema)?;
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties));
+    let writer = writer.and_then(ArrowWriter::into_serialized_writer);
+    let (file, columns) = writer.map_err(DataFusionError::from)?;
+    Ok((Whole::Parquet(Box::new(file)), Encoder::Parquet(schema, Arc::new(columns))))
+}
+
 impl Whole {
-    pub fn new(format: Format, schema: SchemaRef) -> Result<Self, QueryError> {
-        if !matches!(format, Format::Table | Format::Csv) {
-            distinct_names(&schema)?;
-        }
-        let (mut file, mut columns) = (None, None);
-        if format == Format::Parquet {
-            let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-            let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties))
-                .and_then(ArrowWriter::into_serialized_writer);
-            let (writer, factory) = writer.map_err(DataFusionError::from)?;
-            (file, columns) = (Some(writer), Some(Arc::new(factory)));
-        }
-        Ok(Self { format, encoder: Encoder { format, schema, columns }, file, parts: 0 })
-    }
-
-    pub fn encoder(&self) -> &Encoder {
-        &self.encoder
-    }
-
     /// Gives what comes before all parts.
-    pub fn begin(&mut self) -> Result<Vec<u8>, QueryError> {
-        match self.format {
-            Format::Csv => csv_text(&flattened(&RecordBatch::new_empty(Arc::clone(&self.encoder.schema)))?, true),
-            Format::Json => Ok(b"[".to_vec()),
-            Format::Table | Format::Ndjson | Format::Parquet => Ok(Vec::new()),
+    pub fn begin(&self) -> Result<Vec<u8>, QueryError> {
+        match self {
+            Self::Text { format: Format::Csv, schema, .. } => {
+                csv_text(&flattened(&RecordBatch::new_empty(Arc::clone(schema)))?, true)
+            }
+            Self::Text { format: Format::Json, .. } => Ok(b"[".to_vec()),
+            _ => Ok(Vec::new()),
         }
     }
 
-    /// Takes the next part, and gives the bytes that are ready.
+    /// Takes the next part, from the encoder that it came with, and gives the bytes that are ready.
     pub fn append(&mut self, part: Part) -> Result<Vec<u8>, QueryError> {
-        self.parts += 1;
-        match (part, &mut self.file) {
-            (Part::RowGroup(chunks), Some(file)) => append_row_group(file, chunks).map_err(DataFusionError::from)?,
-            (Part::Text(text), _) if self.format == Format::Json && self.parts > 1 => {
-                return Ok([b",".as_slice(), &text].concat());
+        match (self, part) {
+            (Self::Text { format, parts, .. }, Part::Text(text)) => {
+                *parts += 1;
+                let follows = *format == Format::Json && *parts > 1;
+                Ok(if follows { [b",".as_slice(), &text].concat() } else { text })
             }
-            (Part::Text(text), _) => return Ok(text),
-            (Part::RowGroup(_), None) => {}
+            (Self::Parquet(file), Part::RowGroup(chunks)) => {
+                append_row_group(file, chunks).map_err(DataFusionError::from)?;
+                Ok(std::mem::take(file.inner_mut()))
+            }
+            _ => Err(QueryError::sql("a part of an answer is of another format")),
         }
-        Ok(self.file.as_mut().map(|file| std::mem::take(file.inner_mut())).unwrap_or_default())
     }
 
     /// Gives what comes behind all parts.
-    pub fn finish(mut self) -> Result<Vec<u8>, QueryError> {
-        match (self.format, &mut self.file) {
+    pub fn finish(self) -> Result<Vec<u8>, QueryError> {
+        match self {
             // an empty answer still shows its columns
-            (Format::Table, _) if self.parts == 0 => table_text(&[RecordBatch::new_empty(self.encoder.schema)]),
-            (Format::Json, _) => Ok(b"]\n".to_vec()),
-            (_, Some(file)) => {
+            Self::Text { format: Format::Table, schema, parts: 0 } => table_text(&[RecordBatch::new_empty(schema)]),
+            Self::Text { format: Format::Json, .. } => Ok(b"]\n".to_vec()),
+            Self::Text { .. } => Ok(Vec::new()),
+            Self::Parquet(mut file) => {
                 file.finish().map_err(DataFusionError::from)?;
                 Ok(std::mem::take(file.inner_mut()))
             }
-            _ => Ok(Vec::new()),
         }
     }
 }
@@ -150,42 +155,41 @@ fn append_row_group(
 
 impl Encoder {
     pub fn encode(&self, rows: &[RecordBatch]) -> Result<Part, QueryError> {
-        match (self.format, &self.columns) {
-            (Format::Table, _) => table_text(rows),
-            (Format::Csv, _) => {
-                let texts = rows.iter().map(|batch| csv_text(&flattened(batch)?, false));
-                Ok(texts.collect::<Result<Vec<_>, _>>()?.concat())
+        match self {
+            Self::Text(encode) => encode(rows).map(Part::Text),
+            Self::Parquet(schema, columns) => {
+                Ok(Part::RowGroup(row_group(schema, columns, rows).map_err(DataFusionError::from)?))
             }
-            (Format::Json, _) => {
-                let text = json_text::<json::writer::JsonArray>(rows)?;
-                // the brackets are those of the whole answer
-                Ok(text.get(1..text.len().saturating_sub(1)).unwrap_or_default().to_vec())
-            }
-            (Format::Ndjson, _) => json_text::<json::writer::LineDelimited>(rows),
-            (Format::Parquet, Some(columns)) => {
-                return Ok(Part::RowGroup(self.row_group(columns, rows).map_err(DataFusionError::from)?));
-            }
-            (Format::Parquet, None) => Ok(Vec::new()),
         }
-        .map(Part::Text)
     }
+}
 
-    fn row_group(
-        &self,
-        columns: &ArrowRowGroupWriterFactory,
-        rows: &[RecordBatch],
-    ) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
-        let mut writers = columns.create_column_writers(0)?;
-        for batch in rows {
-            // a nested column has several leaves
-            let mut writers = writers.iter_mut();
-            for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
-                let leaves = compute_leaves(field, column)?;
-                leaves.iter().zip(&mut writers).try_for_each(|(leaf, writer)| writer.write(leaf))?;
-            }
+fn row_group(
+    schema: &Schema,
+    columns: &ArrowRowGroupWriterFactory,
+    rows: &[RecordBatch],
+) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
+    let mut writers = columns.create_column_writers(0)?;
+    for batch in rows {
+        // a nested column has several leaves
+        let mut writers = writers.iter_mut();
+        for (field, column) in schema.fields().iter().zip(batch.columns()) {
+            let leaves = compute_leaves(field, column)?;
+            leaves.iter().zip(&mut writers).try_for_each(|(leaf, writer)| writer.write(leaf))?;
         }
-        writers.into_iter().map(ArrowColumnWriter::close).collect()
     }
+    writers.into_iter().map(ArrowColumnWriter::close).collect()
+}
+
+fn csv_rows(rows: &[RecordBatch]) -> Result<Vec<u8>, QueryError> {
+    let texts = rows.iter().map(|batch| csv_text(&flattened(batch)?, false));
+    Ok(texts.collect::<Result<Vec<_>, _>>()?.concat())
+}
+
+/// Objects without the brackets, which are those of the whole answer.
+fn json_members(rows: &[RecordBatch]) -> Result<Vec<u8>, QueryError> {
+    let text = json_text::<json::writer::JsonArray>(rows)?;
+    Ok(text.get(1..text.len().saturating_sub(1)).unwrap_or_default().to_vec())
 }
 
 fn json_text<F: JsonFormat>(rows: &[RecordBatch]) -> Result<Vec<u8>, QueryError> {

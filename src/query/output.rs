@@ -14,7 +14,7 @@ use futures::stream::try_unfold;
 use futures::{Stream, TryStreamExt};
 
 use super::QueryError;
-use super::format::{BOX, Encoder, Format, Part, Whole};
+use super::format::{self, BOX, Encoder, Format, Part};
 use crate::destination::Destination;
 
 /// Parts of an answer that are encoded take this part of the memory for queries, and about as much again when they are.
@@ -56,10 +56,9 @@ impl Output {
             return Err(QueryError::sql("a Parquet file holds one answer; ask one statement at a time"));
         }
         self.answers += 1;
-        let mut whole = Whole::new(self.format, rows.schema())?;
+        let (mut whole, encoder) = format::start(self.format, rows.schema())?;
         // one more tells that there are more
         let most = if self.brief { BOX + 1 } else { usize::MAX };
-        let encoder = whole.encoder().clone();
         let parts = Parts { rows, size: self.format.part(), wanted: most, rest: None };
         let encoded = parts.stream().map_ok(|part| encoded(encoder.clone(), part)).try_buffered(self.at_once(context));
         let mut encoded = pin!(encoded);
