@@ -29,8 +29,6 @@ pub struct RawFile {
     pub modified: i64,
     /// What changes when the file is written again: the ETag on S3, the modification time on a local path.
     pub tag: String,
-    /// What tells whether a [file](RawFile::is_still) is the one that was listed, if the store tells it.
-    pub version: Option<String>,
 }
 
 /// How far a change file's LastModified may be from its stamp where DMS itself wrote it there, in milliseconds.
@@ -42,8 +40,7 @@ impl RawFile {
     pub fn of(name: &str, size: usize) -> RawFile {
         let (path, kind) = (format!("s/t/{name}"), FileName::parse(name).expect("a name of a raw file"));
         let (shown, tag) = (path.clone(), String::new());
-        let (name, path, size) = (name.into(), path.into(), size as u64);
-        RawFile { name, kind, path, shown, size, modified: 0, tag, version: None }
+        RawFile { name: name.into(), kind, path: path.into(), shown, size: size as u64, modified: 0, tag }
     }
 }
 
@@ -57,10 +54,11 @@ impl RawFile {
         }
     }
 
-    /// False if `found` was written after this was listed.
+    /// False if `found` was written after this was listed. Stores may quote an ETag in one answer and not in another.
     pub fn is_still(&self, found: &ObjectMeta) -> bool {
-        let now = found.e_tag.as_deref().map(|tag| [unquoted(tag), written_at(found)]);
-        self.version.as_ref().zip(now).is_none_or(|(version, now)| now.contains(version))
+        let bare = |tag: &str| tag.trim_matches('"').to_string();
+        let now = found.e_tag.as_deref().map(|tag| [bare(tag), written_at(found)]);
+        self.tag.is_empty() || now.is_none_or(|now| now.contains(&bare(&self.tag)))
     }
 
     pub fn format(&self) -> DataFormat {
@@ -370,14 +368,8 @@ fn written_at(object: &ObjectMeta) -> String {
     object.last_modified.timestamp_nanos_opt().unwrap_or_default().to_string()
 }
 
-/// Stores may quote an ETag in one answer and not in another.
-fn unquoted(tag: &str) -> String {
-    tag.trim_matches('"').to_string()
-}
-
 fn raw_file(raw: &Location, object: ObjectMeta, name: String, kind: FileName) -> RawFile {
     // a local file's ETag has the number of its inode, which not every file system keeps
-    let version = if raw.is_local() { Some(written_at(&object)) } else { object.e_tag.as_deref().map(unquoted) };
     let tag = object.e_tag.clone().filter(|_| !raw.is_local()).unwrap_or_else(|| written_at(&object));
     RawFile {
         name,
@@ -387,7 +379,6 @@ fn raw_file(raw: &Location, object: ObjectMeta, name: String, kind: FileName) ->
         size: object.size,
         modified: object.last_modified.timestamp_millis(),
         tag,
-        version,
     }
 }
 

@@ -151,13 +151,13 @@ pub fn without_bounds(stats: &str, columns: &[&str]) -> Result<Option<String>> {
 
 /// `stats` of a file of so many `records` whose bounds are wide from now on: the row that held one may be dead.
 pub fn widened(stats: &str, records: u64) -> Result<String> {
-    let (records, wide) = (records.to_string(), "false");
+    let records = records.to_string();
     let mut all = members(stats)?;
     all.retain(|(name, _)| name != "tightBounds");
     if all.iter().all(|(name, _)| name != "numRecords") {
         all.push(("numRecords".into(), &records));
     }
-    all.push(("tightBounds".into(), wide));
+    all.push(("tightBounds".into(), "false"));
     Ok(object(&all))
 }
 

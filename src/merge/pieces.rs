@@ -180,22 +180,21 @@ impl Source {
                 let is_whole =
                     rows.count() == u64::try_from(self.footer.row_group(rows.group).num_rows()).unwrap_or_default();
                 let filters = if is_whole { self.filters(rows.group).await? } else { vec![] };
-                let cutting = Cutting {
+                let cutting = Arc::new(Cutting {
                     reading: self.reading.clone(),
                     schema: Arc::clone(&self.schema),
                     encoders,
-                    rows: rows.clone(),
+                    rows,
                     bytes,
                     filters,
                     codecs: Arc::clone(&self.codecs),
-                };
-                let cutting = Arc::new(cutting);
+                });
                 let chunks = cutting.chunks(engine).await?;
                 if chunks.iter().all(Option::is_some) {
                     return Ok(Chunks::Cut(chunks.into_iter().flatten().collect()));
                 }
                 // where the file does not tell the truth of a dictionary, a reader needs it
-                let all = self.ranges(&rows, |_, _| true);
+                let all = self.ranges(&cutting.rows, |_, _| true);
                 let bytes = match all == ranges {
                     true => cutting.bytes.clone(),
                     false => Stretches::fetch(self.store.as_ref(), &self.path, &all).await?,
